@@ -1,0 +1,73 @@
+//! The one copy function.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use super::{Rejected, Role, Source, Status, Target, Work};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+/// How much is moved at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Blobs on their way at the same time.
+    pub concurrent_blobs: usize,
+}
+
+impl Default for Limits {
+    /// Four: enough to keep two cores and one line busy, few enough for a small registry.
+    fn default() -> Self {
+        Limits { concurrent_blobs: 4 }
+    }
+}
+
+/// Carries `work` from `source` to `target`: blobs first, several at once and in the order given; then
+/// manifests, one after the other, so that what a manifest needs is there before it.
+///
+/// Every item is tried, unless something went wrong: then the blobs that are left are still moved (they are
+/// needed in the next attempt anyway), but no manifest is. Returns the items that failed with their errors;
+/// none means that all of `work` is on the target.
+pub async fn copy<S: Source, T: Target>(
+    work: &[Work],
+    source: &S,
+    target: &T,
+    limits: Limits,
+    monitor: &dyn Monitor,
+) -> Vec<(usize, Error)> {
+    let blobs = work.iter().enumerate().filter(|(_, item)| item.role == Role::Blob);
+    let mut failed: Vec<(usize, Error)> = stream::iter(blobs)
+        .map(|(at, item)| async move { (at, copy_one(item, source, target, monitor).await) })
+        .buffer_unordered(limits.concurrent_blobs)
+        .filter_map(|(at, result)| async move { result.err().map(|error| (at, error)) })
+        .collect()
+        .await;
+    for (at, item) in work.iter().enumerate().filter(|(_, item)| item.role != Role::Blob) {
+        if !failed.is_empty() {
+            break;
+        }
+        if let Err(error) = copy_one(item, source, target, monitor).await {
+            failed.push((at, error));
+        }
+    }
+    failed.sort_by_key(|(at, _)| *at);
+    failed
+}
+
+async fn copy_one<S: Source, T: Target>(item: &Work, source: &S, target: &T, monitor: &dyn Monitor) -> Result<()> {
+    let mut from_start = false;
+    loop {
+        let offset = match target.status(item).await? {
+            Status::Present => break,
+            Status::From(offset) => offset,
+        };
+        let body = source.open(item, offset).await?;
+        match target.take(item, offset, body).await {
+            Ok(()) => break,
+            Err(Rejected::Resumed(_)) if !from_start => from_start = true,
+            Err(Rejected::Resumed(error) | Rejected::Final(error)) => return Err(error),
+        }
+    }
+    monitor.advance(item.descriptor.size);
+    monitor.item(&item.descriptor.digest.short());
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Moving content: all movement is [`copy`], an ordered list of work from a [`Source`] to a [`Target`].
+
+mod body;
+mod copy;
+mod read;
+
+use std::future::Future;
+
+pub use body::{Body, Gone, PIECE_SIZE, Sender};
+pub use copy::{Limits, copy};
+pub use read::read_limited;
+
+use crate::error::Result;
+use crate::oci::{Descriptor, Repository, Tag};
+
+/// The size of a chunk: the unit of checking, of resuming, and of saying where damage is.
+pub const CHUNK_SIZE: u64 = 16 * 1024 * 1024;
+
+/// One thing to move, decided by a stage. Everything that it needs comes before it in its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// What is moved.
+    pub descriptor: Descriptor,
+    /// Repositories, by preference, where a source that has repositories finds it.
+    pub from: Vec<Repository>,
+    /// How a target takes it.
+    pub role: Role,
+}
+
+/// How a target takes a piece of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A blob: config, layer, or the bytes of a left-out child's manifest.
+    Blob,
+    /// A manifest, known by its digest.
+    Manifest,
+    /// A manifest that gets a tag.
+    Tagged(Tag),
+}
+
+/// Where content comes from.
+pub trait Source: Send + Sync {
+    /// Opens the content of `work` from byte `offset` on.
+    ///
+    /// May be called again for the same work. The bytes need not be verified: the target does that.
+    /// A source repairs what it can by itself (a cut connection); an error that reaches the body is final.
+    fn open(&self, work: &Work, offset: u64) -> impl Future<Output = Result<Body>> + Send;
+}
+
+/// Where content goes to.
+pub trait Target: Send + Sync {
+    /// What the target has of `work` already.
+    fn status(&self, work: &Work) -> impl Future<Output = Result<Status>> + Send;
+
+    /// Takes the content of `work`, whose body begins at the offset that [`Target::status`] named.
+    ///
+    /// When it returns `Ok`, size and digest have been verified and the content is there as durably as
+    /// this medium can. On an error nothing is there under its final name.
+    fn take(&self, work: &Work, offset: u64, body: Body) -> impl Future<Output = Result<(), Rejected>> + Send;
+}
+
+/// What a target has of a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// All of it: nothing is to be moved.
+    Present,
+    /// The bytes before this offset, checked; 0 for none.
+    From(u64),
+}
+
+/// Why a target did not take a body.
+#[derive(Debug)]
+pub enum Rejected {
+    /// The bytes are not what the descriptor says, though the beginning was there from an earlier attempt.
+    /// That beginning has been discarded: once from the start, before the source is blamed.
+    Resumed(crate::Error),
+    /// Anything else.
+    Final(crate::Error),
+}
+
+impl From<crate::Error> for Rejected {
+    fn from(error: crate::Error) -> Self {
+        Rejected::Final(error)
+    }
+}
