@@ -2,10 +2,17 @@
 //!
 //! The modules in the order in which data flows.
 
-pub mod config;
+pub mod bundle;
+pub mod image;
+pub mod store;
+
+pub mod catalog;
 pub mod content;
+pub mod oci;
+
+pub mod config;
+pub mod durable;
 pub mod error;
 pub mod monitor;
-pub mod oci;
 
 pub use error::{Context, Error, Kind, Result, Side};

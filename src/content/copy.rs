@@ -67,7 +67,7 @@ async fn copy_one<S: Source, T: Target>(item: &Work, source: &S, target: &T, mon
             Err(Rejected::Resumed(error) | Rejected::Final(error)) => return Err(error),
         }
     }
-    monitor.advance(item.descriptor.size);
+    monitor.advance(item.span.end - item.span.start);
     monitor.item(&item.descriptor.digest.short());
     Ok(())
 }

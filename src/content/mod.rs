@@ -5,6 +5,7 @@ mod copy;
 mod read;
 
 use std::future::Future;
+use std::ops::Range;
 
 pub use body::{Body, Gone, PIECE_SIZE, Sender};
 pub use copy::{Limits, copy};
@@ -21,10 +22,20 @@ pub const CHUNK_SIZE: u64 = 16 * 1024 * 1024;
 pub struct Work {
     /// What is moved.
     pub descriptor: Descriptor,
+    /// Which of its bytes: all of them, but for a blob that is split across volumes.
+    pub span: Range<u64>,
     /// Repositories, by preference, where a source that has repositories finds it.
     pub from: Vec<Repository>,
     /// How a target takes it.
     pub role: Role,
+}
+
+impl Work {
+    /// All bytes of `descriptor`.
+    pub fn whole(descriptor: Descriptor, from: Vec<Repository>, role: Role) -> Self {
+        let span = 0..descriptor.size;
+        Work { descriptor, span, from, role }
+    }
 }
 
 /// How a target takes a piece of work.
@@ -40,7 +51,7 @@ pub enum Role {
 
 /// Where content comes from.
 pub trait Source: Send + Sync {
-    /// Opens the content of `work` from byte `offset` on.
+    /// Opens the content of `work` from byte `offset` of the blob on, to the end of the work's span.
     ///
     /// May be called again for the same work. The bytes need not be verified: the target does that.
     /// A source repairs what it can by itself (a cut connection); an error that reaches the body is final.
@@ -64,7 +75,7 @@ pub trait Target: Send + Sync {
 pub enum Status {
     /// All of it: nothing is to be moved.
     Present,
-    /// The bytes before this offset, checked; 0 for none.
+    /// The bytes of the span before this offset of the blob, checked; the span's start for none.
     From(u64),
 }
 

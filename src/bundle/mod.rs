@@ -1,0 +1,57 @@
+//! Medium 3: what travels. `docs/bundle-format.md` is the contract; this module is one implementation of it.
+
+mod contents;
+mod frame;
+mod layout;
+mod reader;
+mod signature;
+mod texts;
+mod writer;
+
+pub use contents::{
+    Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, ReferenceEntry, TYPE, VERSION, VolumeEntry,
+};
+pub use layout::{Packing, Placed, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN, pack};
+pub use reader::{BundleReader, Damage, DamageKind};
+pub use signature::{PublicKey, SigningKey, generate_key};
+pub use texts::{index_json, readme, sums};
+pub use writer::{BundleWriter, ReadBack, SideFiles};
+
+/// The table of contents; the last file to be written.
+pub const BUNDLE_JSON: &str = "bundle.json";
+/// Its signature.
+pub const BUNDLE_SIG: &str = "bundle.json.sig";
+/// The digests of all chunks.
+pub const BUNDLE_CHUNKS: &str = "bundle.chunks";
+/// The volume that every drive has.
+pub const META_TAR: &str = "meta.tar";
+/// For sha256sum(1).
+pub const SUMS: &str = "SHA256SUMS";
+/// For people.
+pub const README: &str = "README.txt";
+/// The marker of an OCI image layout, in `meta.tar`.
+pub const OCI_LAYOUT_PATH: &str = "oci-layout";
+/// The entry points of the OCI image layout, in `meta.tar`.
+pub const INDEX_JSON_PATH: &str = "index.json";
+
+/// The largest `bundle.json` that is read or written.
+pub const BUNDLE_JSON_MAX: u64 = 64 * 1024 * 1024;
+/// The largest blob that goes to `meta.tar`.
+pub const META_BLOB_MAX: u64 = 8 * 1024 * 1024;
+/// The largest other file of a bundle's folder: a chunk table for 1 000 000 blobs or 500 TB.
+pub const SIDE_FILE_MAX: u64 = 1024 * 1024 * 1024;
+/// The most blobs of a bundle.
+pub const BLOBS_MAX: usize = 1_000_000;
+/// The most tags of a bundle.
+pub const REFERENCES_MAX: usize = 100_000;
+/// The most images of a bundle.
+pub const IMAGES_MAX: usize = 100_000;
+/// The most volumes of a bundle: their names have four digits.
+pub const VOLUMES_MAX: usize = 10_000;
+/// The largest integer that every JSON reader keeps exactly.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// The name of volume `number`; 0 is `meta.tar`.
+pub fn volume_name(number: usize) -> String {
+    if number == 0 { META_TAR.to_owned() } else { format!("vol-{number:04}.tar") }
+}

@@ -1,0 +1,460 @@
+//! Reading a bundle: signature first, then the table of contents, then payloads by their signed places. Tar headers are
+//! never interpreted.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::contents::{Contents, Member, Payload};
+use super::signature::untrusted;
+use super::writer::{chunk_digest, hash_range};
+use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
+use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
+use crate::error::{Context, Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Hasher, Manifest};
+
+/// The largest signature file that is read.
+const SIGNATURE_MAX: u64 = 16 * 1024;
+
+/// An open bundle: its signature was checked with a trusted key, its table of contents and chunk table are right. Its
+/// volumes may be missing or damaged; that shows when they are read.
+pub struct BundleReader {
+    /// The folders that hold parts of it: one for each drive.
+    folders: Vec<PathBuf>,
+    contents: Contents,
+    digest: Digest,
+    key: PublicKey,
+    chunks: Vec<u8>,
+    first_chunks: Vec<u64>,
+    by_digest: std::collections::HashMap<Digest, usize>,
+}
+
+/// One piece of a volume that is not what was signed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Damage {
+    /// The volume.
+    pub volume: String,
+    /// Which 16 MiB piece of the blob, from 1.
+    pub piece: u64,
+    /// Where the piece begins in the volume.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+    /// The blob that it belongs to.
+    pub blob: Digest,
+    /// What is wrong with it.
+    pub kind: DamageKind,
+}
+
+/// What is wrong with a piece.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DamageKind {
+    /// Its bytes have another digest.
+    Changed,
+    /// It cannot be read: the file is too short, or the drive reports an error.
+    Unreadable(String),
+}
+
+impl BundleReader {
+    /// Opens the bundle in `folders` (the same bundle on several drives), signed by one of `keys`.
+    pub fn open(folders: &[PathBuf], keys: &[PublicKey]) -> Result<Self> {
+        let Some(first) = folders.first() else {
+            return Err(Error::usage("no bundle was named"));
+        };
+        if !first.join(BUNDLE_JSON).exists() {
+            return Err(Error::new(Kind::Missing, format!("{} has no {BUNDLE_JSON}", first.display()))
+                .on(Side::Bundle)
+                .help("name the folder of a bundle, <stream>-<epoch>-<sequence>; without bundle.json its export was not finished: run the export again"));
+        }
+        let (bytes, key) = read_signed(first, keys)?;
+        for other in &folders[1..] {
+            if read_signed(other, keys)?.0 != bytes {
+                return Err(Error::usage(format!(
+                    "{} and {} hold different bundles",
+                    first.display(),
+                    other.display()
+                ))
+                .on(Side::Bundle));
+            }
+        }
+        let contents = Contents::parse(&bytes).while_(|| first.display().to_string())?;
+        let chunks = read_chunk_table(folders, &contents)?;
+        let first_chunks = contents.first_chunks();
+        let by_digest = contents.blobs.iter().enumerate().map(|(at, blob)| (blob.digest, at)).collect();
+        Ok(BundleReader {
+            folders: folders.to_vec(),
+            digest: Digest::of(&bytes),
+            contents,
+            key,
+            chunks,
+            first_chunks,
+            by_digest,
+        })
+    }
+
+    /// The table of contents.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The digest of `bundle.json`.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The key that signed it.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The length of a blob; `None` when the bundle does not carry it.
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.by_digest.get(digest).and_then(|&at| self.contents.blobs.get(at)).map(|blob| blob.size)
+    }
+
+    /// Names of volumes that none of the folders has.
+    pub fn missing_volumes(&self) -> Vec<&str> {
+        let volumes = self.contents.volumes.iter().enumerate();
+        volumes.filter(|(at, _)| self.find_volume(*at).is_none()).map(|(_, volume)| volume.name.as_str()).collect()
+    }
+
+    fn find_volume(&self, volume: usize) -> Option<PathBuf> {
+        let name = super::volume_name(volume);
+        self.folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file())
+    }
+
+    fn open_volume(&self, volume: usize) -> Result<File> {
+        let Some(path) = self.find_volume(volume) else {
+            return Err(Error::new(Kind::Missing, format!("{} is not here", super::volume_name(volume)))
+                .on(Side::Bundle)
+                .help("bring the drive that holds it, and name both folders; or export to this drive again, which writes only what is missing"));
+        };
+        open_plain(&path).on(Side::Bundle).while_(|| format!("open {}", path.display()))
+    }
+
+    /// Reads a small blob whole and checks it against its digest.
+    pub fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let at = self.place(&descriptor.digest)?;
+        let blob = self.contents.blobs.get(at).ok_or_else(|| not_carried(&descriptor.digest))?;
+        if blob.size != descriptor.size || blob.size > BUNDLE_JSON_MAX {
+            return Err(Error::verification(format!(
+                "blob {} has {} bytes instead of {}",
+                blob.digest, blob.size, descriptor.size
+            ))
+            .on(Side::Bundle));
+        }
+        let mut whole = BytesMut::zeroed(usize::try_from(blob.size).unwrap_or(0));
+        let mut at = 0;
+        for extent in &blob.extents {
+            let length = usize::try_from(extent.length).unwrap_or(0);
+            let target = whole.get_mut(at..at + length).unwrap_or_default();
+            let file = self.open_volume(extent.volume)?;
+            file.read_exact_at(target, extent.offset)
+                .on(Side::Bundle)
+                .while_(|| format!("read {} at {}", super::volume_name(extent.volume), extent.offset))?;
+            at += length;
+        }
+        if descriptor.digest.same_algorithm_of(&whole) != descriptor.digest {
+            let extent = blob.extents.first().copied();
+            return Err(changed(extent.map_or(0, |e| e.volume), extent.map_or(0, |e| e.offset), &descriptor.digest));
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads a manifest and parses it.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        let bytes = self.read(descriptor)?;
+        Manifest::parse(&descriptor.media_type, &bytes)
+            .map_err(|error| Error::verification(error.to_string()).on(Side::Bundle))
+            .while_(|| format!("manifest {}", descriptor.digest))
+    }
+
+    fn place(&self, digest: &Digest) -> Result<usize> {
+        self.by_digest.get(digest).copied().ok_or_else(|| not_carried(digest))
+    }
+
+    /// The bytes of a blob from `offset` to `end`. Each chunk is checked; its last piece is handed over only when the
+    /// whole chunk was right, so nobody ever gets a whole chunk, let alone a blob, that is not what was signed.
+    pub fn body(self: &Arc<Self>, digest: &Digest, offset: u64, end: u64) -> Result<Body> {
+        let at = self.place(digest)?;
+        let (sender, body) = Body::channel();
+        let reader = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let mut send = |piece: Bytes| sender.blocking_send(piece).is_ok();
+            let end = reader.stream(at, offset, end, &mut send);
+            sender.blocking_finish(end);
+        });
+        Ok(body)
+    }
+
+    fn stream(&self, blob: usize, offset: u64, end: u64, send: &mut dyn FnMut(Bytes) -> bool) -> Result<()> {
+        let Some(entry) = self.contents.blobs.get(blob) else { return Ok(()) };
+        let mut start = 0;
+        for extent in &entry.extents {
+            let extent_end = start + extent.length;
+            if extent_end > offset && start < end {
+                let file = self.open_volume(extent.volume)?;
+                let mut chunk = start + offset.saturating_sub(start) / CHUNK_SIZE * CHUNK_SIZE;
+                while chunk < extent_end.min(end) {
+                    let length = CHUNK_SIZE.min(extent_end - chunk);
+                    let place = extent.offset + (chunk - start);
+                    let expected = chunk_digest(&self.chunks, &self.first_chunks, blob, chunk);
+                    let wanted = offset.max(chunk) - chunk..end.min(chunk + length) - chunk;
+                    let right = stream_chunk(&file, place, length, wanted, expected, send)
+                        .on(Side::Bundle)
+                        .while_(|| format!("read {} at {place}", super::volume_name(extent.volume)))?;
+                    match right {
+                        Streamed::Right => chunk += length,
+                        Streamed::Gone => return Ok(()),
+                        Streamed::Changed => return Err(changed(extent.volume, place, &entry.digest)),
+                    }
+                }
+            }
+            start = extent_end;
+        }
+        Ok(())
+    }
+
+    /// Checks every chunk of every volume that is there, on all cores. Calls `progress` with bytes read.
+    pub fn check_volumes(&self, progress: &(dyn Fn(u64) + Sync)) -> Vec<Damage> {
+        let jobs = self.chunk_jobs();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CHECKERS);
+        let mut damages: Vec<Damage> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..workers).map(|_| scope.spawn(|| self.check_jobs(&jobs, &next, progress))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        });
+        damages.sort_by(|a, b| (&a.volume, a.offset).cmp(&(&b.volume, b.offset)));
+        damages
+    }
+
+    fn chunk_jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (at, blob) in self.contents.blobs.iter().enumerate() {
+            let mut start = 0;
+            for extent in &blob.extents {
+                for in_extent in (0..extent.length).step_by(usize::try_from(CHUNK_SIZE).unwrap_or(1)) {
+                    let length = CHUNK_SIZE.min(extent.length - in_extent);
+                    jobs.push(Job {
+                        blob: at,
+                        at: start + in_extent,
+                        volume: extent.volume,
+                        offset: extent.offset + in_extent,
+                        length,
+                    });
+                }
+                start += extent.length;
+            }
+        }
+        jobs.sort_by_key(|job| (job.volume, job.offset));
+        jobs
+    }
+
+    fn check_jobs(
+        &self,
+        jobs: &[Job],
+        next: &std::sync::atomic::AtomicUsize,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Damage> {
+        let mut damages = Vec::new();
+        let mut open: Option<(usize, Option<File>)> = None;
+        while let Some(job) = jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            if open.as_ref().is_none_or(|(volume, _)| *volume != job.volume) {
+                open = Some((job.volume, self.find_volume(job.volume).and_then(|path| open_plain(&path).ok())));
+            }
+            // A volume that is missing is reported as such, not chunk by chunk.
+            let Some((_, Some(file))) = &open else { continue };
+            let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
+            let kind = match hash_range(file, job.offset, job.length) {
+                Ok(found) if Some(found) == expected => None,
+                Ok(_) => Some(DamageKind::Changed),
+                Err(error) => Some(DamageKind::Unreadable(error.to_string())),
+            };
+            progress(job.length);
+            damages.extend(kind.map(|kind| self.damage(job, kind)));
+        }
+        damages
+    }
+
+    fn damage(&self, job: &Job, kind: DamageKind) -> Damage {
+        Damage {
+            volume: super::volume_name(job.volume),
+            piece: job.at / CHUNK_SIZE + 1,
+            offset: job.offset,
+            length: job.length,
+            blob: self.contents.blobs.get(job.blob).map_or(Digest::Sha256([0; 32]), |blob| blob.digest),
+            kind,
+        }
+    }
+
+    /// What is odd and no damage: volumes of another length, tar headers and inner files that are not as they were written.
+    pub fn oddities(&self) -> Vec<String> {
+        let mut odd = Vec::new();
+        for (volume, members) in self.contents.members().iter().enumerate() {
+            let Some(file) = self.find_volume(volume).and_then(|path| open_plain(&path).ok()) else { continue };
+            let name = super::volume_name(volume);
+            let size = self.contents.volumes.get(volume).map_or(0, |entry| entry.size);
+            let found = file.metadata().map_or(0, |found| found.len());
+            if found != size {
+                odd.push(format!("{name} has {found} bytes instead of {size}"));
+            }
+            odd.extend(members.iter().filter_map(|member| self.odd_member(&file, &name, member)));
+        }
+        odd
+    }
+
+    fn odd_member(&self, file: &File, name: &str, member: &Member) -> Option<String> {
+        let mut header = [0; frame::BLOCK as usize];
+        let read = file.read_exact_at(&mut header, member.offset - frame::BLOCK);
+        if read.is_err() || header != frame::header(&member.path, member.length) {
+            return Some(format!(
+                "{name}: the tar header of {} is damaged; sealift does not need it, tar does",
+                member.path
+            ));
+        }
+        let Payload::File(at) = member.payload else { return None };
+        let expected = self.contents.files.get(at).map(|entry| entry.digest);
+        let found = hash_range(file, member.offset, member.length).ok();
+        (found != expected)
+            .then(|| format!("{name}: {} is damaged; sealift does not need it, other tools do", member.path))
+    }
+}
+
+/// How many threads check volumes at once. Each has one buffer.
+const MAX_CHECKERS: usize = 8;
+
+/// One chunk to be checked.
+struct Job {
+    blob: usize,
+    /// Where it begins in the blob.
+    at: u64,
+    volume: usize,
+    /// Where it begins in the volume.
+    offset: u64,
+    length: u64,
+}
+
+impl Source for Arc<BundleReader> {
+    async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
+        self.body(&work.descriptor.digest, offset, work.span.end)
+    }
+}
+
+enum Streamed {
+    Right,
+    Changed,
+    Gone,
+}
+
+/// Reads one chunk, sends the wanted part of it, and holds the last piece back until the digest is known to be right.
+fn stream_chunk(
+    file: &File,
+    place: u64,
+    length: u64,
+    wanted: std::ops::Range<u64>,
+    expected: Option<Digest>,
+    send: &mut dyn FnMut(Bytes) -> bool,
+) -> std::io::Result<Streamed> {
+    let mut hasher = Hasher::sha256();
+    let mut held: Option<Bytes> = None;
+    let mut at = 0;
+    while at < length {
+        let now = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_SIZE);
+        let mut piece = BytesMut::zeroed(now);
+        file.read_exact_at(&mut piece, place + at)?;
+        hasher.update(&piece);
+        let piece = piece.freeze();
+        let from = wanted.start.saturating_sub(at).min(now as u64);
+        let to = wanted.end.saturating_sub(at).min(now as u64);
+        at += now as u64;
+        if from < to {
+            let part = piece.slice(usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0));
+            if held.replace(part).is_some_and(|before| !send(before)) {
+                return Ok(Streamed::Gone);
+            }
+        }
+    }
+    if Some(hasher.finish()) != expected {
+        return Ok(Streamed::Changed);
+    }
+    Ok(if held.is_none_or(send) { Streamed::Right } else { Streamed::Gone })
+}
+
+fn changed(volume: usize, offset: u64, blob: &Digest) -> Error {
+    Error::verification(format!("{} is damaged at {offset}: blob {blob} is not what was signed", super::volume_name(volume)))
+        .on(Side::Bundle)
+        .help("remove that volume and export to this drive again, which writes only what is missing; every image that does not need it can still be replayed")
+}
+
+fn not_carried(digest: &Digest) -> Error {
+    Error::new(Kind::Missing, format!("the bundle does not carry {digest}")).on(Side::Bundle)
+}
+
+/// The exact bytes of `bundle.json` and the trusted key that signed them.
+fn read_signed(folder: &Path, keys: &[PublicKey]) -> Result<(Vec<u8>, PublicKey)> {
+    let bytes = read_file(&folder.join(BUNDLE_JSON), BUNDLE_JSON_MAX)?;
+    let signature =
+        String::from_utf8(read_file(&folder.join(BUNDLE_SIG), SIGNATURE_MAX)?).map_err(|_| untrusted(folder))?;
+    let key = keys.iter().find(|key| key.verifies(&bytes, &signature)).ok_or_else(|| untrusted(folder))?;
+    Ok((bytes, key.clone()))
+}
+
+/// The chunk table from the first folder in which it is right.
+fn read_chunk_table(folders: &[PathBuf], contents: &Contents) -> Result<Vec<u8>> {
+    let chunks = contents.first_chunks().last().copied().unwrap_or(0);
+    let entry = contents.files.iter().find(|file| file.path == BUNDLE_CHUNKS);
+    let entry = entry.filter(|entry| Some(entry.size) == chunks.checked_mul(32));
+    let entry = entry.ok_or_else(|| {
+        Error::verification("bundle.json: the chunk table has not one entry for each chunk").on(Side::Bundle)
+    })?;
+    let mut last = None;
+    for folder in folders {
+        match read_file(&folder.join(BUNDLE_CHUNKS), entry.size) {
+            Ok(table) if Digest::of(&table) == entry.digest => return Ok(table),
+            Ok(_) => {
+                last = Some(
+                    Error::verification(format!("{} is damaged", folder.join(BUNDLE_CHUNKS).display()))
+                        .on(Side::Bundle),
+                );
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| Error::failed("no folder"));
+    Err(error.help("remove it and export to this drive again, which writes only what is missing"))
+}
+
+/// Opens a regular file; never a link, a device or a pipe that a drive may hold under that name.
+fn open_plain(path: &Path) -> std::io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    Ok(file)
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read()
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())),
+            _ => Error::from(error).while_(format!("read {}", path.display())),
+        })
+        .on(Side::Bundle)?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::verification(format!("{} has more than {limit} bytes", path.display())).on(Side::Bundle));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,188 @@
+//! The one door by which bytes, names and removals reach a file system.
+//!
+//! Every file that sealift writes is written under another name, synced, renamed, and its folder synced: it is
+//! there whole, or not at all. Nothing outside of this module writes, renames or removes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+
+/// How many bytes may be written before they are handed to the device. Without it a large file sits in memory
+/// until the end, and the last sync takes minutes on a slow drive.
+const SYNC_EVERY: u64 = 32 * 1024 * 1024;
+
+/// A file under its temporary name. Dropped without [`Writer::finish`], what was written stays for resuming.
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    position: u64,
+    unsynced: u64,
+}
+
+impl Writer {
+    /// Creates `path`, or opens what is there and cuts it to `keep` bytes, the part that the caller has checked.
+    pub fn open(path: &Path, keep: u64) -> Result<Self> {
+        let open = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+                .open(path)?;
+            file.set_len(keep)?;
+            file.seek(SeekFrom::Start(keep))?;
+            Ok(file)
+        };
+        let file = open().while_(|| format!("write {}", path.display()))?;
+        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0 })
+    }
+
+    /// How many bytes the file has.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The file, for locks and for reading back.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends `bytes`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).while_(|| format!("write {}", self.path.display()))?;
+        self.position += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_EVERY {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything written to the device. After an error the file is not to be trusted: the kernel may have
+    /// dropped pages that a second attempt would call clean.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().while_(|| format!("sync {}", self.path.display()))?;
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Cuts the file back to `keep` bytes.
+    pub fn cut(&mut self, keep: u64) -> Result<()> {
+        let cut = |file: &mut File| {
+            file.set_len(keep)?;
+            file.seek(SeekFrom::Start(keep))
+        };
+        cut(&mut self.file).while_(|| format!("cut {}", self.path.display()))?;
+        self.position = keep;
+        Ok(())
+    }
+
+    /// Syncs the file, gives it its final name and mode, and syncs the folder. A file that is already there
+    /// under that name is replaced as a whole.
+    pub fn finish(self, name: &Path, mode: u32) -> Result<()> {
+        // vfat knows no modes; what it cannot keep is no reason to fail.
+        let _ = self.file.set_permissions(fs::Permissions::from_mode(mode));
+        self.file.sync_all().while_(|| format!("sync {}", self.path.display()))?;
+        drop(self.file);
+        rename(&self.path, name)
+    }
+}
+
+/// Renames within a file system, and syncs the folder that gets the name.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).while_(|| format!("rename {} to {}", from.display(), to.display()))?;
+    sync_folder(parent(to))
+}
+
+/// Writes a small file whole: `bytes` under another name, synced, renamed, folder synced.
+pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let mut writer = Writer::open(&with_suffix(path, ".partial"), 0)?;
+    writer.write(bytes)?;
+    writer.finish(path, mode)
+}
+
+/// Writes a secret: mode 0600 from the first byte on, and never over a file that is there.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().while_(|| format!("write {}", path.display()))?;
+    sync_folder(parent(path))
+}
+
+/// Removes a file; that it is not there is no error.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(parent(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::from(error).while_(format!("remove {}", path.display()))),
+    }
+}
+
+/// Creates a folder and its missing parents, and syncs what got a new name in it.
+pub fn create_folder(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
+    fs::create_dir_all(path).while_(|| format!("create folder {}", path.display()))?;
+    missing.iter().rev().try_for_each(|folder| sync_folder(parent(folder)))
+}
+
+/// Makes the names in a folder durable. File systems that cannot sync a folder (some network and FUSE ones) say
+/// so with EINVAL or ENOTSUP, and have no other way: that is no error.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    match File::open(path).and_then(|folder| folder.sync_all()) {
+        Err(error) if !matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported) => {
+            Err(Error::from(error).while_(format!("sync folder {}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `path` with `suffix` behind its last part.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let mut writer = Writer::open(&with_suffix(&path, ".partial"), 0).unwrap();
+        writer.write(b"half").unwrap();
+        drop(writer);
+        assert!(!path.exists());
+        let mut writer = Writer::open(&with_suffix(&path, ".partial"), 2).unwrap();
+        writer.write(b"nd").unwrap();
+        writer.finish(&path, 0o444).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"hand");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_for_its_owner_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("name.key");
+        write_secret(&path, b"k").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_secret(&path, b"other").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"k");
+    }
+}

@@ -1,0 +1,206 @@
+//! [`Image`]: what is carried of one image. The same value stands in a plan, in the store's records and in
+//! `bundle.json`, so what was decided, pulled, exported and replayed can be compared.
+
+mod bundle_name;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::manifest::Content;
+use crate::oci::{Descriptor, Digest, Manifest, Platform};
+
+pub use bundle_name::BundleName;
+
+/// The most manifests of one image: children, stubs and signatures together.
+pub const MANIFESTS_MAX: usize = 10_000;
+
+/// How an index is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexMode {
+    /// The index's bytes and digest stay; only the selected children come along.
+    Sparse,
+    /// All children come along.
+    Full,
+    /// The one selected child is taken instead of the index.
+    Child,
+}
+
+/// One image of one repository: its root manifest and what was decided about everything below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// The repository with its source host; it decides the name on a target.
+    pub repository: String,
+    /// The manifest that tags point to.
+    pub root: Descriptor,
+    /// How its index is carried.
+    pub mode: IndexMode,
+    /// Children that come along, in the order of the index.
+    #[serde(default)]
+    pub kept: Vec<Kept>,
+    /// Children that were left out on purpose.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// Signatures, attestations and other referrers that come along.
+    #[serde(default)]
+    pub signatures: Vec<Signature>,
+    /// Forms of signatures that were asked for and not there.
+    #[serde(default)]
+    pub absent: Vec<Absent>,
+    /// Foreign layers of kept manifests and what was decided about them.
+    #[serde(default)]
+    pub foreign: Vec<ForeignLayer>,
+}
+
+/// A child that comes along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// The child's manifest.
+    pub descriptor: Descriptor,
+    /// The index that lists it.
+    pub parent: Digest,
+    /// Its platform, for people; absent where the index names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// The kept child that it attests to, for a BuildKit attestation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attests: Option<Digest>,
+}
+
+/// A child that was left out on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// The child's manifest.
+    pub descriptor: Descriptor,
+    /// The index that lists it.
+    pub parent: Digest,
+    /// Its platform, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Whether the manifest's bytes come along, for registries that refuse an index otherwise.
+    pub stub: bool,
+}
+
+/// A manifest that speaks about another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Signature {
+    /// The manifest.
+    pub descriptor: Descriptor,
+    /// What it speaks about.
+    pub subject: Digest,
+    /// How it is found.
+    pub form: SignatureForm,
+    /// The tag under which it is found, for [`SignatureForm::CosignTag`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<crate::oci::Tag>,
+}
+
+/// How a signature is found in a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignatureForm {
+    /// By its `subject`: the referrers API, or the fallback tag where that is missing.
+    Referrer,
+    /// By a tag made of the subject's digest, as cosign 1 and 2 do.
+    CosignTag,
+}
+
+/// What was looked for and not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Absent {
+    /// About which manifest.
+    pub subject: Digest,
+    /// `cosign.sig`, `cosign.att`, `cosign.sbom`, `referrers`.
+    pub forms: Vec<String>,
+}
+
+/// A foreign layer and what was decided about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForeignLayer {
+    /// The layer.
+    pub descriptor: Descriptor,
+    /// The manifest that lists it.
+    pub manifest: Digest,
+    /// What was decided.
+    pub decision: ForeignDecision,
+    /// The text that allows carrying it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<String>,
+}
+
+/// What happens to a foreign layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ForeignDecision {
+    /// It stays where its `urls` say.
+    Skip,
+    /// It comes along.
+    Include,
+}
+
+/// What a manifest is for within its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The bytes of a left-out child: published as a blob, if at all.
+    Stub,
+    /// A kept child.
+    Child,
+    /// The root.
+    Root,
+    /// A signature or another referrer.
+    Signature,
+}
+
+impl Image {
+    /// Every manifest whose bytes come along, with what it is for: stubs, then kept children before the
+    /// indexes that list them, then the root, then signatures; each after what it needs.
+    pub fn manifests(&self) -> Vec<(&Descriptor, Part)> {
+        let stubs = self.left_out.iter().filter(|child| child.stub).map(|child| (&child.descriptor, Part::Stub));
+        // A nested index is listed before its children; in reverse they come first.
+        let children = self.kept.iter().rev().map(|child| (&child.descriptor, Part::Child));
+        let signatures = self.signatures.iter().map(|signature| (&signature.descriptor, Part::Signature));
+        let mut seen = std::collections::HashSet::new();
+        stubs
+            .chain(children)
+            .chain([(&self.root, Part::Root)])
+            .chain(signatures)
+            .filter(|(descriptor, part)| seen.insert((descriptor.digest, *part == Part::Stub)))
+            .collect()
+    }
+
+    /// Whether layer `digest` of manifest `manifest` stays behind by decision.
+    pub fn is_skipped(&self, manifest: &Digest, digest: &Digest) -> bool {
+        self.foreign.iter().any(|layer| {
+            layer.decision == ForeignDecision::Skip && layer.manifest == *manifest && layer.descriptor.digest == *digest
+        })
+    }
+
+    /// The configs and layers that `manifest`, which parsed as `parsed`, needs in order to be whole.
+    pub fn blobs_of<'a>(&'a self, manifest: &'a Digest, parsed: &'a Manifest) -> impl Iterator<Item = &'a Descriptor> {
+        let blobs = match parsed.content {
+            Content::Image { .. } => Some(parsed.successors()),
+            Content::Index { .. } => None,
+        };
+        blobs.into_iter().flatten().filter(move |blob| !self.is_skipped(manifest, &blob.digest))
+    }
+
+    /// Children that were left out, counted by platform text; for reports.
+    pub fn left_out_platforms(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for child in &self.left_out {
+            *counts.entry(child.platform.clone().unwrap_or_else(|| "(none)".into())).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// The text of a child's platform: that of its descriptor, or nothing.
+pub fn platform_text(platform: Option<&Platform>) -> Option<String> {
+    platform.map(ToString::to_string)
+}

@@ -1,0 +1,54 @@
+//! The store as a [`Source`] and a [`Target`].
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::{Store, ingest};
+use crate::content::{Body, PIECE_SIZE, Rejected, Source, Status, Target, Work};
+use crate::error::{Context, Error, Result, Side};
+
+impl Source for Arc<Store> {
+    async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
+        file_body(self.open_blob(&work.descriptor.digest)?, offset, work.span.end)
+    }
+}
+
+impl Target for Arc<Store> {
+    async fn status(&self, work: &Work) -> Result<Status> {
+        if self.has(&work.descriptor) {
+            return Ok(Status::Present);
+        }
+        Ok(Status::From(ingest::resumable(self, &work.descriptor)))
+    }
+
+    async fn take(&self, work: &Work, offset: u64, body: Body) -> Result<(), Rejected> {
+        let (store, descriptor) = (Arc::clone(self), work.descriptor.clone());
+        tokio::task::spawn_blocking(move || ingest::take(&store, &descriptor, offset, body))
+            .await
+            .unwrap_or_else(|error| Err(Error::failed(format!("writing stopped: {error}")).on(Side::Store).into()))
+    }
+}
+
+/// The bytes of `file` from `offset` to `end`, read by a blocking thread of its own.
+pub(crate) fn file_body(file: File, offset: u64, end: u64) -> Result<Body> {
+    let (sender, body) = Body::channel();
+    tokio::task::spawn_blocking(move || {
+        let mut at = offset;
+        while at < end {
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_SIZE);
+            let mut piece = BytesMut::zeroed(length);
+            if let Err(error) = file.read_exact_at(&mut piece, at) {
+                return sender.blocking_finish(Err(error).on(Side::Store).while_(|| "read a blob"));
+            }
+            at += length as u64;
+            if sender.blocking_send(piece.freeze()).is_err() {
+                return;
+            }
+        }
+        sender.blocking_finish(Ok(()));
+    });
+    Ok(body)
+}

@@ -1,0 +1,232 @@
+//! Records: small canonical JSON files that say what cannot be read off the blobs. With the blobs they are the truth.
+//!
+//! ```text
+//! records/images/<hex>.json                    an Image as it was decided and found complete; named by its content
+//! records/runs/<time>-<stream>-<hex>.json      one pull: which tag was which image, and what failed
+//! records/bundles/<stream>-<epoch>-<sequence>/ bundle.json and its signature, as they were written to drives
+//! records/names/<hex>.json                     what was pushed into a writable store
+//! ```
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{MODE_FINAL, Store};
+use crate::durable;
+use crate::error::{Context, Error, Result, Side};
+use crate::image::{BundleName, Image};
+use crate::oci::{Descriptor, Digest, Tag, json};
+
+/// The largest record that is read.
+const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// One pull of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The name of the stream.
+    pub stream: String,
+    /// When it began, in UTC.
+    pub started: String,
+    /// What became of each image, in the order of the plan.
+    pub images: Vec<RunImage>,
+    /// What could not even be planned.
+    pub failed: Vec<Failure>,
+}
+
+/// One image of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunImage {
+    /// The repository with its source host.
+    pub repository: String,
+    /// The tags that point to it.
+    pub tags: Vec<Tag>,
+    /// The record of the image.
+    pub image: Digest,
+    /// Why it is not whole; absent when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Something that failed, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Failure {
+    /// What: a reference or a repository.
+    pub subject: String,
+    /// Why.
+    pub problem: String,
+}
+
+/// What a client pushed into a writable store: a manifest of a repository, or a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Name {
+    /// The repository, as the client called it.
+    pub repository: String,
+    /// The tag; absent for the manifest as such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// The manifest.
+    pub descriptor: Descriptor,
+}
+
+impl Name {
+    fn file(repository: &str, tag: Option<&Tag>, digest: Option<&Digest>) -> String {
+        let key = match (tag, digest) {
+            (Some(tag), _) => format!("{repository}:{tag}"),
+            (None, Some(digest)) => format!("{repository}@{digest}"),
+            (None, None) => repository.to_owned(),
+        };
+        format!("records/names/{}.json", Digest::of(key.as_bytes()).hex())
+    }
+}
+
+impl Store {
+    fn record_path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn read_record<T: DeserializeOwned>(&self, path: &Path) -> Result<(T, Digest)> {
+        let bytes = read_bounded(path, RECORD_SIZE_MAX)?;
+        let record = json::parse(&bytes).map_err(|error| {
+            Error::verification(format!("record {} is damaged: {error}", path.display())).on(Side::Store)
+        })?;
+        Ok((record, Digest::of(&bytes)))
+    }
+
+    fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<Digest> {
+        let bytes = json::canonical(record).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
+        durable::write_file(path, &bytes, 0o644).on(Side::Store)?;
+        Ok(Digest::of(&bytes))
+    }
+
+    /// Keeps `image`; the same image again is the same record.
+    pub fn put_image(&self, image: &Image) -> Result<Digest> {
+        let bytes = json::canonical(image).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
+        let digest = Digest::of(&bytes);
+        let path = self.record_path(&format!("records/images/{}.json", digest.hex()));
+        if !path.exists() {
+            durable::write_file(&path, &bytes, MODE_FINAL).on(Side::Store)?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads the record of an image.
+    pub fn image(&self, record: &Digest) -> Result<Image> {
+        let path = self.record_path(&format!("records/images/{}.json", record.hex()));
+        let (image, found) = self.read_record(&path)?;
+        if found != *record {
+            return Err(Error::verification(format!("record {} is damaged", path.display()))
+                .on(Side::Store)
+                .help("pull again"));
+        }
+        Ok(image)
+    }
+
+    /// Keeps a run, then tells the catalog.
+    pub fn put_run(&self, run: &Run) -> Result<()> {
+        let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
+        let time: String = run.started.chars().filter(char::is_ascii_alphanumeric).collect();
+        let name = format!("{time}-{}-{}.json", run.stream, Digest::of(&bytes).short());
+        durable::write_file(&self.record_path("records/runs").join(&name), &bytes, MODE_FINAL).on(Side::Store)?;
+        self.catalog.put_run(&name, &run.stream, &run.started)
+    }
+
+    /// The latest run of `stream`.
+    pub fn latest_run(&self, stream: &str) -> Result<Option<Run>> {
+        let Some(name) = self.catalog.latest_run(stream)? else { return Ok(None) };
+        let (run, _) = self.read_record(&self.record_path("records/runs").join(name))?;
+        Ok(Some(run))
+    }
+
+    /// Keeps a bundle's contents and signature before any of it is written to a drive: from then on its number is
+    /// used, and its volumes can be made again.
+    pub fn put_bundle(&self, name: &BundleName, contents: &[u8], signature: &[u8]) -> Result<()> {
+        let folder = self.record_path("records/bundles").join(name.to_string());
+        durable::create_folder(&folder).on(Side::Store)?;
+        durable::write_file(&folder.join("bundle.json.sig"), signature, MODE_FINAL).on(Side::Store)?;
+        durable::write_file(&folder.join("bundle.json"), contents, MODE_FINAL).on(Side::Store)?;
+        self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(contents))
+    }
+
+    /// The recorded contents and signature of a bundle.
+    pub fn bundle(&self, name: &BundleName) -> Result<Option<(Bytes, Bytes)>> {
+        let folder = self.record_path("records/bundles").join(name.to_string());
+        if !folder.join("bundle.json").exists() {
+            return Ok(None);
+        }
+        let read = |file| read_bounded(&folder.join(file), RECORD_SIZE_MAX);
+        Ok(Some((read("bundle.json")?, read("bundle.json.sig")?)))
+    }
+
+    /// Keeps what was pushed.
+    pub fn put_name(&self, name: &Name) -> Result<()> {
+        let file = Name::file(&name.repository, name.tag.as_ref(), Some(&name.descriptor.digest));
+        self.write_record(&self.record_path(&file), name).map(|_| ())
+    }
+
+    /// Forgets a tag, or a manifest with `tag` absent.
+    pub fn remove_name(&self, repository: &str, tag: Option<&Tag>, digest: Option<&Digest>) -> Result<()> {
+        durable::remove(&self.record_path(&Name::file(repository, tag, digest))).on(Side::Store)
+    }
+
+    /// Everything that was pushed and not removed.
+    pub fn names(&self) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        for path in self.record_files("records/names")? {
+            names.push(self.read_record(&path)?.0);
+        }
+        Ok(names)
+    }
+
+    /// Fills a new catalog from the records. Chunk digests are not among them: they are computed when they are
+    /// needed.
+    pub(super) fn fill_catalog(&self) -> Result<()> {
+        for path in self.record_files("records/runs")? {
+            let (run, _) = self.read_record::<Run>(&path)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            self.catalog.put_run(&name, &run.stream, &run.started)?;
+        }
+        for folder in self.entries("records/bundles")? {
+            let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
+                continue;
+            };
+            if let Some((contents, _)) = self.bundle(&name)? {
+                self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(&contents))?;
+            }
+        }
+        self.catalog.set_filled()
+    }
+
+    fn record_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let entries = self.entries(folder)?;
+        Ok(entries.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect())
+    }
+
+    fn entries(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let folder = self.record_path(folder);
+        let list = || -> std::io::Result<Vec<PathBuf>> {
+            std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut paths = list().on(Side::Store).while_(|| format!("list {}", folder.display()))?;
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> Result<Bytes> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().on(Side::Store).while_(|| format!("read {}", path.display()))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::verification(format!("{} is larger than any record", path.display())).on(Side::Store));
+    }
+    Ok(bytes.into())
+}
