@@ -2,6 +2,9 @@
 //!
 //! The modules in the order in which data flows.
 
+pub mod export;
+pub mod pull;
+
 pub mod bundle;
 pub mod image;
 pub mod store;
@@ -10,6 +13,7 @@ pub mod catalog;
 pub mod content;
 pub mod oci;
 
+pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod error;

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::content::CHUNK_SIZE;
 use crate::error::{Error, Result, Side};
-use crate::image::{BundleName, Image, MANIFESTS_MAX};
-use crate::oci::{Descriptor, Digest, Repository, Tag, json};
+use crate::image::{BundleName, Image, MANIFESTS_MAX, Named};
+use crate::oci::{Digest, json};
 
 /// The `type` of every bundle.
 pub const TYPE: &str = "sealift/bundle";
@@ -41,7 +41,7 @@ pub struct Contents {
     /// What the target must have already.
     pub baseline: Baseline,
     /// The tags.
-    pub references: Vec<ReferenceEntry>,
+    pub references: Vec<Named>,
     /// Reserved.
     #[serde(default)]
     pub removed_references: Vec<serde_json::Value>,
@@ -71,17 +71,6 @@ pub struct Producer {
 pub struct Baseline {
     /// `none`: the bundle is complete in itself.
     pub kind: String,
-}
-
-/// A tag.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReferenceEntry {
-    /// The repository with its source host.
-    pub name: Repository,
-    /// The tag.
-    pub tag: Tag,
-    /// The manifest that it points to.
-    pub descriptor: Descriptor,
 }
 
 /// A blob and where it lies.

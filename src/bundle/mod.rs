@@ -9,12 +9,12 @@ mod texts;
 mod writer;
 
 pub use contents::{
-    Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, ReferenceEntry, TYPE, VERSION, VolumeEntry,
+    Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, TYPE, VERSION, VolumeEntry,
 };
 pub use layout::{Packing, Placed, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN, pack};
 pub use reader::{BundleReader, Damage, DamageKind};
 pub use signature::{PublicKey, SigningKey, generate_key};
-pub use texts::{index_json, readme, sums};
+pub use texts::{readme, sums};
 pub use writer::{BundleWriter, ReadBack, SideFiles};
 
 /// The table of contents; the last file to be written.

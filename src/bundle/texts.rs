@@ -1,37 +1,10 @@
-//! The parts of a bundle that other tools and people read: `index.json`, `SHA256SUMS`, `README.txt`. Each is a function
-//! of the table of contents.
+//! The parts of a bundle that people read: `SHA256SUMS` and `README.txt`. Both are functions of the table of contents.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::contents::{BlobEntry, Contents, ReferenceEntry, VolumeEntry};
+use super::contents::{BlobEntry, Contents, VolumeEntry};
 use super::frame;
-use crate::error::{Error, Result};
-use crate::oci::{Descriptor, Digest, MediaType, json};
-
-/// The `index.json` of an image layout: one descriptor for each reference, named in full, because one layout holds many
-/// repositories.
-pub fn index_json(references: &[ReferenceEntry]) -> Result<Vec<u8>> {
-    let manifests = references
-        .iter()
-        .map(|reference| {
-            let name = format!("{}:{}", reference.name, reference.tag);
-            let annotations = BTreeMap::from([
-                ("io.containerd.image.name".to_owned(), name.clone()),
-                ("org.opencontainers.image.ref.name".to_owned(), name),
-            ]);
-            let (kind, digest, size) =
-                (&reference.descriptor.media_type, reference.descriptor.digest, reference.descriptor.size);
-            Descriptor { annotations, ..Descriptor::new(kind.clone(), digest, size) }
-        })
-        .collect::<Vec<_>>();
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::OCI_INDEX,
-        "manifests": manifests,
-    });
-    json::canonical(&index).map_err(|error| Error::failed(error.to_string()))
-}
+use crate::oci::Digest;
 
 /// `SHA256SUMS`, for the folder into which all volumes were unpacked.
 pub fn sums(blobs: &[BlobEntry], inner_files: &[(&str, &[u8])], volumes: &[VolumeEntry]) -> String {

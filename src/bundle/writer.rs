@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::contents::{Contents, Member, Payload};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_SIG, README, SUMS, frame};
-use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected, Status, Target, Work};
+use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected, Source, Status, Target, Work};
 use crate::durable::{self, Writer};
 use crate::error::{Context, Error, Result, Side};
 use crate::oci::{Digest, Hasher};
@@ -135,7 +135,8 @@ impl Target for BundleWriter {
         blocking(move || lock(&state).status(&work)).await
     }
 
-    async fn take(&self, work: &Work, offset: u64, body: Body) -> Result<(), Rejected> {
+    async fn take<S: Source>(&self, work: &Work, offset: u64, source: &S) -> Result<(), Rejected> {
+        let body = source.open(work, offset).await?;
         let (state, work) = (Arc::clone(&self.state), work.clone());
         Ok(blocking(move || lock(&state).take(&work, offset, body)).await?)
     }

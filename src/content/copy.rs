@@ -60,8 +60,7 @@ async fn copy_one<S: Source, T: Target>(item: &Work, source: &S, target: &T, mon
             Status::Present => break,
             Status::From(offset) => offset,
         };
-        let body = source.open(item, offset).await?;
-        match target.take(item, offset, body).await {
+        match target.take(item, offset, source).await {
             Ok(()) => break,
             Err(Rejected::Resumed(_)) if !from_start => from_start = true,
             Err(Rejected::Resumed(error) | Rejected::Final(error)) => return Err(error),

@@ -63,11 +63,17 @@ pub trait Target: Send + Sync {
     /// What the target has of `work` already.
     fn status(&self, work: &Work) -> impl Future<Output = Result<Status>> + Send;
 
-    /// Takes the content of `work`, whose body begins at the offset that [`Target::status`] named.
+    /// Takes the content of `work` from `source`, from the offset on that [`Target::status`] named. A target that
+    /// cannot resume opens it again from the start when its own side failed on the way.
     ///
     /// When it returns `Ok`, size and digest have been verified and the content is there as durably as
     /// this medium can. On an error nothing is there under its final name.
-    fn take(&self, work: &Work, offset: u64, body: Body) -> impl Future<Output = Result<(), Rejected>> + Send;
+    fn take<S: Source>(
+        &self,
+        work: &Work,
+        offset: u64,
+        source: &S,
+    ) -> impl Future<Output = Result<(), Rejected>> + Send;
 }
 
 /// What a target has of a piece of work.

@@ -2,15 +2,18 @@
 //! `bundle.json`, so what was decided, pulled, exported and replayed can be compared.
 
 mod bundle_name;
+mod layout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::oci::manifest::Content;
-use crate::oci::{Descriptor, Digest, Manifest, Platform};
+use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Tag};
 
 pub use bundle_name::BundleName;
+pub use layout::{Named, OCI_LAYOUT, index_json};
 
 /// The most manifests of one image: children, stubs and signatures together.
 pub const MANIFESTS_MAX: usize = 10_000;
@@ -97,7 +100,7 @@ pub struct Signature {
     pub form: SignatureForm,
     /// The tag under which it is found, for [`SignatureForm::CosignTag`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<crate::oci::Tag>,
+    pub tag: Option<Tag>,
 }
 
 /// How a signature is found in a registry.
@@ -165,7 +168,7 @@ impl Image {
         // A nested index is listed before its children; in reverse they come first.
         let children = self.kept.iter().rev().map(|child| (&child.descriptor, Part::Child));
         let signatures = self.signatures.iter().map(|signature| (&signature.descriptor, Part::Signature));
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         stubs
             .chain(children)
             .chain([(&self.root, Part::Root)])
@@ -188,6 +191,32 @@ impl Image {
             Content::Index { .. } => None,
         };
         blobs.into_iter().flatten().filter(move |blob| !self.is_skipped(manifest, &blob.digest))
+    }
+
+    /// Its repository.
+    pub fn repository(&self) -> Result<Repository> {
+        self.repository.parse().map_err(|error| Error::usage(format!("{error}")))
+    }
+
+    /// `tags` of this image, as they stand in layouts and bundles.
+    pub fn named(&self, tags: &[Tag]) -> Result<Vec<Named>> {
+        let name = self.repository()?;
+        let named = |tag: &Tag| Named { name: name.clone(), tag: tag.clone(), descriptor: self.root.clone() };
+        Ok(tags.iter().map(named).collect())
+    }
+
+    /// The configs and layers of everything that is kept, each once. `read` gives the manifests.
+    pub fn needed(&self, read: impl Fn(&Descriptor) -> Result<Manifest>) -> Result<Vec<Descriptor>> {
+        let mut seen = HashSet::new();
+        let mut blobs = Vec::new();
+        for (descriptor, part) in self.manifests() {
+            if part == Part::Stub {
+                continue;
+            }
+            let manifest = read(descriptor)?;
+            blobs.extend(self.blobs_of(&descriptor.digest, &manifest).filter(|blob| seen.insert(blob.digest)).cloned());
+        }
+        Ok(blobs)
     }
 
     /// Children that were left out, counted by platform text; for reports.

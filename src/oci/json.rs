@@ -46,6 +46,13 @@ pub fn canonical(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Error
     Ok(bytes)
 }
 
+/// The same without white space, for documents that grow large.
+pub fn canonical_compact(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = serde_json::to_vec(&serde_json::to_value(document)?)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

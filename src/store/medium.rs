@@ -24,7 +24,8 @@ impl Target for Arc<Store> {
         Ok(Status::From(ingest::resumable(self, &work.descriptor)))
     }
 
-    async fn take(&self, work: &Work, offset: u64, body: Body) -> Result<(), Rejected> {
+    async fn take<S: Source>(&self, work: &Work, offset: u64, source: &S) -> Result<(), Rejected> {
+        let body = source.open(work, offset).await?;
         let (store, descriptor) = (Arc::clone(self), work.descriptor.clone());
         tokio::task::spawn_blocking(move || ingest::take(&store, &descriptor, offset, body))
             .await

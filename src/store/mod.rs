@@ -22,12 +22,10 @@ use crate::catalog::Catalog;
 use crate::content::CHUNK_SIZE;
 use crate::durable;
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Descriptor, Digest, Hasher, Manifest, json};
+use crate::image::{Image, OCI_LAYOUT};
+use crate::oci::{Descriptor, Digest, Hasher, Manifest};
 
 pub use ingest::Upload;
-
-/// What `oci-layout` holds (OCI image specification, `image-layout.md`).
-pub const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}\n";
 
 /// Blobs and records get this mode: they are never modified.
 const MODE_FINAL: u32 = 0o444;
@@ -198,10 +196,22 @@ impl Store {
         }
     }
 
+    /// The configs and layers of everything that is kept of `image`, whose manifests are here.
+    pub fn needed(&self, image: &Image) -> Result<Vec<Descriptor>> {
+        image.needed(|descriptor| self.manifest(descriptor))
+    }
+
+    /// The first thing that `image` needs and the store does not have; `None` when it is whole.
+    pub fn first_missing(&self, image: &Image) -> Result<Option<Digest>> {
+        if let Some((missing, _)) = image.manifests().into_iter().find(|(descriptor, _)| !self.has(descriptor)) {
+            return Ok(Some(missing.digest));
+        }
+        Ok(self.needed(image)?.into_iter().find(|blob| !self.has(blob)).map(|blob| blob.digest))
+    }
+
     /// Writes `index.json`, so that other tools can read the layout. Written once at the end of a run.
-    pub fn write_index(&self, index: &impl serde::Serialize) -> Result<()> {
-        let bytes = json::canonical(index).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
-        durable::write_file(&self.root.join("index.json"), &bytes, 0o644).on(Side::Store)
+    pub fn write_index(&self, bytes: &[u8]) -> Result<()> {
+        durable::write_file(&self.root.join("index.json"), bytes, 0o644).on(Side::Store)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct RunImage {
     pub tags: Vec<Tag>,
     /// The record of the image.
     pub image: Digest,
+    /// When its signatures were looked up, in UTC.
+    pub signatures_checked: String,
     /// Why it is not whole; absent when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

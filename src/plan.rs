@@ -1,0 +1,249 @@
+//! Plan: a spec and what the registries and the store hold become a list of decisions. It moves no layer.
+//!
+//! Manifests that had to be read in order to decide are kept in the store as blobs: Docker Hub counts each read of a
+//! manifest as a pull, so none is read twice.
+
+mod bytes;
+mod fetch;
+mod signatures;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::error::{Context, Error, Result, Side};
+use crate::image::Image;
+use crate::monitor::Monitor;
+use crate::oci::{Descriptor, Tag};
+use crate::registry::{Client, Name};
+use crate::spec::{ImageSpec, MirrorSpec, Selection};
+use crate::store::Store;
+use crate::store::records::{Failure, Run};
+
+pub use bytes::{ImageBytes, PlatformBytes, Totals};
+use fetch::Fetcher;
+
+/// Requests to one registry at a time while planning.
+const REQUESTS_AT_ONCE: usize = 8;
+
+/// What is to be done for one stream, and why. A value: it can be shown, kept in a file, and handed to `pull`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// The name of the stream.
+    pub stream: String,
+    /// When it was planned, in UTC.
+    pub created: String,
+    /// The images, in the order of the spec.
+    pub images: Vec<PlannedImage>,
+    /// What could not be planned. The others can be pulled all the same.
+    pub failed: Vec<Failure>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// The sums over all images.
+    pub totals: Totals,
+}
+
+/// One image of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedImage {
+    /// The tags that point to it.
+    pub tags: Vec<Tag>,
+    /// What is kept of it, what is left out, and everything else that was decided.
+    pub image: Image,
+    /// When its signatures were looked up, in UTC.
+    pub signatures_checked: String,
+    /// The bytes of each platform.
+    pub platforms: Vec<PlatformBytes>,
+    /// The bytes of the image.
+    pub bytes: ImageBytes,
+}
+
+/// Plans `spec`.
+///
+/// Failures of single images are in [`Plan::failed`]; an error means that nothing could be planned.
+pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monitor: &dyn Monitor) -> Result<Plan> {
+    let previous = Previous::load(store, spec.name.as_str())?;
+    let mut draft = Draft { notes: spec.notes.clone(), ..Draft::default() };
+    let now = jiff::Timestamp::now();
+    for entry in &spec.images {
+        monitor.begin(&format!("plan {}", entry.source), 0, 0);
+        let planner = ImagePlanner { entry, fetcher: Fetcher::new(client, store, &entry.source), previous: &previous, now };
+        planner.plan(&mut draft, monitor).await;
+        monitor.end();
+    }
+    refuse_collisions(&draft.images)?;
+    let (images, totals) = bytes::sum(draft.images, store, spec.export.volume_size, draft.manifest_pulls)?;
+    if totals.manifest_pulls > 0 {
+        let hub = spec.images.iter().any(|entry| entry.source.registry().is_docker_hub());
+        if hub {
+            draft.notes.push(format!("{} manifests were read for this plan; Docker Hub counts each as a pull", totals.manifest_pulls));
+        }
+    }
+    Ok(Plan {
+        stream: spec.name.to_string(),
+        created: clock::text(now),
+        images,
+        failed: draft.failed,
+        notes: draft.notes,
+        totals,
+    })
+}
+
+#[derive(Default)]
+struct Draft {
+    images: Vec<Drafted>,
+    failed: Vec<Failure>,
+    notes: Vec<String>,
+    manifest_pulls: u64,
+}
+
+/// An image before its bytes are summed.
+struct Drafted {
+    tags: Vec<Tag>,
+    image: Image,
+    signatures_checked: String,
+}
+
+/// What the latest run of the stream found, by repository and root.
+#[derive(Default)]
+struct Previous(HashMap<(String, crate::oci::Digest), (Image, jiff::Timestamp)>);
+
+impl Previous {
+    fn load(store: &Store, stream: &str) -> Result<Self> {
+        let Some(run) = store.latest_run(stream)? else { return Ok(Self::default()) };
+        let Run { images, .. } = run;
+        let mut found = HashMap::new();
+        for entry in images {
+            let Ok(checked) = entry.signatures_checked.parse() else { continue };
+            // A record that cannot be read costs a look-up, not the plan.
+            if let Ok(image) = store.image(&entry.image) {
+                found.insert((image.repository.clone(), image.root.digest), (image, checked));
+            }
+        }
+        Ok(Previous(found))
+    }
+}
+
+/// Plans one entry of a spec.
+struct ImagePlanner<'a> {
+    entry: &'a ImageSpec,
+    fetcher: Fetcher,
+    previous: &'a Previous,
+    now: jiff::Timestamp,
+}
+
+impl ImagePlanner<'_> {
+    async fn plan(&self, draft: &mut Draft, monitor: &dyn Monitor) {
+        let roots = match self.resolve(draft).await {
+            Ok(roots) => roots,
+            Err(error) => {
+                monitor.problem(&error);
+                let problem = error.to_string();
+                return draft.failed.push(Failure { subject: self.entry.source.to_string(), problem });
+            }
+        };
+        for (root, tags) in roots {
+            let subject = tags.iter().map(|tag| format!("{}:{tag}", self.entry.source)).collect::<Vec<_>>().join(", ");
+            match self.plan_root(root, &mut draft.notes).await {
+                Ok(Some((image, signatures_checked))) => {
+                    monitor.item(&subject);
+                    draft.images.push(Drafted { tags, image, signatures_checked });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    monitor.problem(&error);
+                    draft.failed.push(Failure { subject, problem: error.to_string() });
+                }
+            }
+        }
+        draft.manifest_pulls += self.fetcher.manifest_pulls();
+    }
+
+    /// The roots and the tags that point to each, in the order of the tags. Tags that fail are noted and passed over.
+    async fn resolve(&self, draft: &mut Draft) -> Result<Vec<(Descriptor, Vec<Tag>)>> {
+        let wanted: Vec<(Tag, Name)> = match &self.entry.selection {
+            Selection::Digest { digest, tag } => vec![(tag.clone(), Name::from(*digest))],
+            Selection::Tags(selection) => {
+                let all = if selection.needs_list() { self.list_tags().await? } else { Vec::new() };
+                let tags = selection.select(&all);
+                if tags.is_empty() {
+                    draft.notes.push(format!("{}: no tag is selected", self.entry.place));
+                }
+                tags.into_iter().map(|tag| (tag.clone(), Name::from(tag))).collect()
+            }
+        };
+        let asked = stream::iter(wanted).map(|(tag, name)| async move { (tag, self.fetcher.resolve(&name).await) });
+        let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(REQUESTS_AT_ONCE).collect().await;
+        let mut roots: Vec<(Descriptor, Vec<Tag>)> = Vec::new();
+        for (tag, answer) in answers {
+            match answer {
+                Ok(root) => match roots.iter_mut().find(|(there, _)| there.digest == root.digest) {
+                    Some((_, tags)) => tags.push(tag),
+                    None => roots.push((root, vec![tag])),
+                },
+                Err(error) => draft
+                    .failed
+                    .push(Failure { subject: format!("{}:{tag}", self.entry.source), problem: error.to_string() }),
+            }
+        }
+        Ok(roots)
+    }
+
+    async fn list_tags(&self) -> Result<Vec<Tag>> {
+        self.fetcher.remote().tags().await?.ok_or_else(|| {
+            Error::failed(format!("{} is not known there", self.entry.source))
+                .on(Side::Source)
+                .help("check the name in the spec; a private repository also looks like this without credentials")
+        })
+    }
+
+    /// Decides everything about one root; `None` when the spec says to skip it.
+    async fn plan_root(&self, root: Descriptor, notes: &mut Vec<String>) -> Result<Option<(Image, String)>> {
+        let label = format!("{}@{}", self.entry.source, root.digest.short());
+        let Some(mut image) = walk::walk(self.entry, &self.fetcher, root, notes).await.while_(|| &label)? else {
+            return Ok(None);
+        };
+        let checked = self.add_signatures(&mut image, notes).await.while_(|| label)?;
+        Ok(Some((image, checked)))
+    }
+
+    /// Signatures of a known digest are looked up again only when the last look is older than `recheck`.
+    async fn add_signatures(&self, image: &mut Image, notes: &mut Vec<String>) -> Result<String> {
+        let key = (image.repository.clone(), image.root.digest);
+        if let Some((before, checked)) = self.previous.0.get(&key)
+            && before.kept == image.kept
+            && self.now.duration_since(*checked) < self.entry.signatures.recheck
+        {
+            image.signatures = before.signatures.clone();
+            image.absent = before.absent.clone();
+            return Ok(clock::text(*checked));
+        }
+        if self.entry.signatures.carry == crate::spec::CarrySignatures::All {
+            signatures::collect(&self.fetcher, image, notes).await?;
+        }
+        Ok(clock::text(self.now))
+    }
+}
+
+/// Two sources that would get one name on a target are an error of the plan, and so is a name that no target takes.
+fn refuse_collisions(images: &[Drafted]) -> Result<()> {
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
+    for drafted in images {
+        let repository = drafted.image.repository()?;
+        let name = repository.target_path("").map_err(|error| Error::usage(error.to_string()))?;
+        match names.insert(name.clone(), &drafted.image.repository) {
+            Some(other) if other != drafted.image.repository => {
+                return Err(Error::usage(format!("{other} and {repository} would both be called {name} on a target"))
+                    .help("take one of them out of the spec, or mirror it in a stream and a prefix of its own"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Reading manifests while planning: from the store where they are, else from the registry and into the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::content::{Work, Role, read_limited};
+use crate::error::{Context, Error, Result, Side};
+use crate::oci::{Descriptor, Manifest, Repository};
+use crate::registry::{Client, Name, Remote};
+use crate::store::Store;
+
+/// The largest config that is read in order to learn an image's platform.
+const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+/// One repository, with the store as its memory.
+pub(super) struct Fetcher {
+    remote: Remote,
+    store: Arc<Store>,
+    manifest_pulls: AtomicU64,
+}
+
+impl Fetcher {
+    pub(super) fn new(client: &Client, store: &Arc<Store>, repository: &Repository) -> Self {
+        Fetcher { remote: client.repository(repository), store: Arc::clone(store), manifest_pulls: AtomicU64::new(0) }
+    }
+
+    pub(super) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// How many manifests were read from the registry.
+    pub(super) fn manifest_pulls(&self) -> u64 {
+        self.manifest_pulls.load(Ordering::Relaxed)
+    }
+
+    /// What `name` is now.
+    pub(super) async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        let found = self.remote.head_manifest(name).await?;
+        found.ok_or_else(|| {
+            Error::failed(format!("{}: {name} is not there", self.remote.repository()))
+                .on(Side::Source)
+                .help("check tag or digest in the spec; a private repository also looks like this without credentials")
+        })
+    }
+
+    /// A manifest that something refers to; `None` when the source does not have it.
+    pub(super) async fn manifest(&self, descriptor: &Descriptor) -> Result<Option<Manifest>> {
+        if self.store.has(descriptor) {
+            return self.store.manifest(descriptor).map(Some);
+        }
+        let name = Name::from(descriptor.digest);
+        self.manifest_pulls.fetch_add(1, Ordering::Relaxed);
+        let Some((found, bytes)) = self.remote.get_manifest(&name, Some(descriptor)).await? else { return Ok(None) };
+        let manifest = Manifest::parse(&found.media_type, &bytes)
+            .map_err(|error| Error::verification(error.to_string()).on(Side::Source))
+            .while_(|| format!("manifest {}", descriptor.digest))?;
+        self.keep(descriptor, bytes).await?;
+        Ok(Some(manifest))
+    }
+
+    /// A manifest that has to be there.
+    pub(super) async fn required(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        self.manifest(descriptor).await?.ok_or_else(|| {
+            Error::failed(format!("manifest {} is listed, but not there", descriptor.digest))
+                .on(Side::Source)
+                .help("the source is incomplete: ask its operator, or leave that platform out")
+        })
+    }
+
+    /// A config, which is small.
+    pub(super) async fn config(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        if descriptor.size > CONFIG_SIZE_MAX {
+            return Err(Error::verification(format!("the config {} has {} bytes", descriptor.digest, descriptor.size)).on(Side::Source));
+        }
+        if self.store.has(descriptor) {
+            return self.store.read(descriptor);
+        }
+        let work = Work::whole(descriptor.clone(), vec![self.remote.repository().clone()], Role::Blob);
+        let body = self.remote.open_blob(&work.descriptor, 0).await?;
+        let bytes = read_limited(body, descriptor.size).await.on(Side::Source)?;
+        self.keep(descriptor, bytes.clone()).await?;
+        Ok(bytes)
+    }
+
+    async fn keep(&self, descriptor: &Descriptor, bytes: Bytes) -> Result<()> {
+        let (store, digest) = (Arc::clone(&self.store), descriptor.digest);
+        tokio::task::spawn_blocking(move || store.put(&digest, &bytes))
+            .await
+            .unwrap_or_else(|error| Err(Error::failed(error.to_string()).on(Side::Store)))
+    }
+}

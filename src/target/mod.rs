@@ -1,0 +1,10 @@
+//! A registry that images go to: what it has, how it takes an index of which children are missing, and how referrers are
+//! listed where it has no API for them.
+
+mod fallback;
+mod ladder;
+mod medium;
+
+pub use fallback::{Listed, list_referrer};
+pub use ladder::{Rung, put_index};
+pub use medium::{Known, RegistryTarget};
