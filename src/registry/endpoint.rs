@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Request, Response, StatusCode};
 use url::Url;
 
@@ -214,9 +214,11 @@ fn request(call: &Call, url: Url, authorization: Option<&HeaderValue>) -> Reques
     if let Some(value) = authorization {
         request.headers_mut().insert(AUTHORIZATION, value.clone());
     }
-    if !call.body.is_empty() || !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE) {
-        // An empty body as well: `Content-Length: 0` is asked for by the specification.
+    if !call.body.is_empty() {
         *request.body_mut() = Some(call.body.clone().into());
+    } else if !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE) {
+        // Asked for by the specification, and by proxies; hyper says nothing of an empty body by itself.
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
     }
     request
 }
