@@ -12,6 +12,7 @@ pub mod store;
 pub mod catalog;
 pub mod content;
 pub mod oci;
+pub mod registry;
 
 pub mod clock;
 pub mod config;

@@ -1,0 +1,217 @@
+//! [`Answer`]: what a registry said when it did not do what it was asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde::Deserialize;
+
+use super::retry::{Trouble, retry_after};
+use crate::error::{Error, Kind};
+use crate::oci::json;
+
+/// How much of an error's body is read. Real ones have a few hundred bytes for each missing blob.
+pub(super) const ANSWER_SIZE_MAX: usize = 64 * 1024;
+
+/// How many entries of an answer are kept: an index may miss as many children as it has.
+const ENTRIES_MAX: usize = 1_000;
+
+/// How many characters of a text from outside are kept for people to read.
+const TEXT_LENGTH_MAX: usize = 300;
+
+/// An answer that is not a success: the status, and the entries of the error envelope where there is one
+/// (OCI distribution specification, "Error Codes"). Texts from outside are shortened and hold no control
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The entries of the envelope, in their order.
+    pub errors: Vec<Entry>,
+    /// The beginning of a body that is no such envelope.
+    pub text: String,
+    /// The host that answered.
+    pub host: String,
+    pub(super) help: Option<String>,
+    after: Option<Duration>,
+}
+
+/// One entry of an error envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The code, for example `MANIFEST_BLOB_UNKNOWN`.
+    pub code: String,
+    /// What the registry says to people.
+    pub message: String,
+    /// What the registry adds: a plain text as it is, anything else as JSON; empty for nothing.
+    pub detail: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<RawEntry>,
+}
+
+#[derive(Deserialize)]
+struct RawEntry {
+    #[serde(default)]
+    code: serde_json::Value,
+    #[serde(default)]
+    message: serde_json::Value,
+    #[serde(default)]
+    detail: serde_json::Value,
+}
+
+impl Answer {
+    pub(super) fn new(host: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        // Whatever else the body is, the status stands: parsed as far as it goes.
+        let errors: Vec<Entry> = json::parse::<Envelope>(body)
+            .map(|envelope| envelope.errors.into_iter().take(ENTRIES_MAX).map(Entry::from).collect())
+            .unwrap_or_default();
+        let text = if errors.is_empty() { readable(&String::from_utf8_lossy(body)) } else { String::new() };
+        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+        Answer { status: status.as_u16(), errors, text, host: host.to_owned(), help: None, after }
+    }
+
+    /// Whether one of the entries has this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.errors.iter().any(|entry| entry.code == code)
+    }
+
+    /// A server's word for "a little later". distribution answers 500 when it refuses a foreign layer's `urls`,
+    /// with `MANIFEST_BLOB_UNKNOWN` inside: that is a refusal, and stays one however often it is asked.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504) && !self.has_code("MANIFEST_BLOB_UNKNOWN")
+    }
+
+    /// There is no such repository, manifest, blob or upload.
+    pub(super) fn is_absent(&self) -> bool {
+        self.status == 404
+    }
+
+    /// The answer as an error: which host said what, and what can be done about it.
+    pub fn into_error(self) -> Error {
+        let kind = match self.status {
+            401 | 403 | 405 | 413 | 415 => Kind::Refused,
+            _ => Kind::Failed,
+        };
+        let error = Error::new(kind, format!("{} answered {self}", self.host));
+        let help = match self.status {
+            _ if self.help.is_some() => self.help,
+            429 => {
+                Some("the registry limits requests: log in where that raises the limit, or run again later".to_owned())
+            }
+            300..=399 => {
+                Some("the registry points elsewhere where that is not followed: use its final address".to_owned())
+            }
+            413 => Some("a proxy or the registry limits the size of uploads: raise that limit".to_owned()),
+            500..=599 => {
+                Some("the registry has trouble of its own: see its log, and run the same command again".to_owned())
+            }
+            _ => None,
+        };
+        match help {
+            Some(help) => error.help(help),
+            None => error,
+        }
+    }
+
+    /// The answer as trouble: passing or final.
+    pub(super) fn into_trouble(self) -> Trouble {
+        let after = self.after;
+        match self.is_passing() {
+            true => Trouble::Passing { error: self.into_error(), after },
+            false => Trouble::Final(self.into_error()),
+        }
+    }
+}
+
+impl From<RawEntry> for Entry {
+    fn from(raw: RawEntry) -> Self {
+        let text = |value: serde_json::Value| match value {
+            serde_json::Value::Null => String::new(),
+            serde_json::Value::String(text) => readable(&text),
+            other => readable(&other.to_string()),
+        };
+        Entry { code: text(raw.code), message: text(raw.message), detail: text(raw.detail) }
+    }
+}
+
+/// One line of a text from outside.
+fn readable(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LENGTH_MAX).collect();
+    line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        match self.errors.first() {
+            Some(entry) => {
+                write!(f, " {entry}")?;
+                // The first entry of distribution's refusals is "unknown error"; the telling one comes later.
+                if let Some(other) = self.errors.iter().find(|e| e.code != entry.code) {
+                    write!(f, "; {other}")?;
+                }
+                match self.errors.len() {
+                    0..=2 => Ok(()),
+                    all => write!(f, " ({all} entries)"),
+                }
+            }
+            None if self.text.is_empty() => {
+                let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+                reason.map_or(Ok(()), |reason| write!(f, " {reason}"))
+            }
+            None => write!(f, " {}", self.text),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.code)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        // `{}` is what distribution sends for a detail that it does not tell.
+        match self.detail.as_str() {
+            "" | "{}" => Ok(()),
+            detail => write!(f, " ({detail})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer::new("r.example", StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn one_line_whatever_the_body() {
+        let rows = [
+            (404, "404 page not found\n", "404 404 page not found"),
+            (403, "", "403 Forbidden"),
+            (400, r#"{"errors":[{"code":"X","message":"no\u001b[31m"}]}"#, "400 X: no [31m"),
+            (400, r#"{"errors":[{"code":7,"detail":{"a":1}},5]}"#, r#"400 {"errors":[{"code":7,"detail":{"a":1}},5]}"#),
+            (
+                500,
+                r#"{"errors":[{"code":"UNKNOWN","message":"unknown error"},{"code":"UNKNOWN","detail":{}},{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown","detail":"sha256:1"}]}"#,
+                "500 UNKNOWN: unknown error; MANIFEST_BLOB_UNKNOWN: blob unknown (sha256:1) (3 entries)",
+            ),
+        ];
+        for (status, body, line) in rows {
+            assert_eq!(answer(status, body).to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_refused_foreign_layer_is_no_passing_trouble() {
+        assert!(answer(500, "").is_passing());
+        assert!(!answer(500, r#"{"errors":[{"code":"UNKNOWN"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#).is_passing());
+        assert!(!answer(413, "").is_passing());
+    }
+}

@@ -1,0 +1,136 @@
+//! [`Client`]: all registries of one side.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use url::Url;
+
+use super::auth::Authority;
+use super::credentials::Credentials;
+use super::endpoint::Endpoint;
+use super::remote::{Door, Remote};
+use super::retry::Retry;
+use super::transport::{Transport, is_loopback};
+use crate::config::{Config, RegistryConfig};
+use crate::error::{Error, Result, Side};
+use crate::oci::{Registry, Repository};
+
+/// Speaks to registries. Cheap to clone; all clones share connections, tokens and what was learnt.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    credentials: Credentials,
+    side: Side,
+    retry: Retry,
+    transport: Arc<Transport>,
+    /// By base address, so that a registry that is also a mirror is known once.
+    endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+}
+
+impl Client {
+    /// A client for the registries of `side`; nothing is connected to yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Usage`](crate::Kind::Usage) for a mirror whose address is not usable: no host, another scheme than
+    /// `http` and `https`, a user or password inside, or plain HTTP to a host that is neither a loopback
+    /// address nor configured for it.
+    pub fn new(config: &Config, credentials: Credentials, side: Side) -> Result<Client> {
+        for (registry, one) in &config.registries {
+            for mirror in &one.mirrors {
+                check_mirror(config, mirror).map_err(|why| {
+                    Error::usage(why).while_(format_args!("configure mirrors of {registry}")).on(side)
+                })?;
+            }
+        }
+        Ok(Client(Arc::new(Inner {
+            config: config.clone(),
+            credentials,
+            side,
+            retry: Retry::default(),
+            transport: Arc::default(),
+            endpoints: Mutex::default(),
+        })))
+    }
+
+    /// The same client with another policy of trying again. Connections are shared; tokens are fetched anew.
+    #[must_use]
+    pub fn with_retry(&self, retry: Retry) -> Client {
+        Client(Arc::new(Inner {
+            config: self.0.config.clone(),
+            credentials: self.0.credentials.clone(),
+            side: self.0.side,
+            retry,
+            transport: self.0.transport.clone(),
+            endpoints: Mutex::default(),
+        }))
+    }
+
+    /// The side whose registries these are.
+    pub fn side(&self) -> Side {
+        self.0.side
+    }
+
+    /// A repository. It need not exist.
+    pub fn repository(&self, name: &Repository) -> Remote {
+        let registry = name.registry();
+        let config = self.0.config.registries.get(registry);
+        let path: Arc<str> = name.path().into();
+        let door = |endpoint, retry| Door { endpoint, path: path.clone(), retry };
+        // A mirror is asked once: what helps against its trouble is the registry behind it.
+        let mirrors = config.map(|config| config.mirrors.as_slice()).unwrap_or_default().iter();
+        let mirrors = mirrors.filter_map(|url| Some(door(self.mirror(url)?, self.0.retry.once()))).collect();
+        let own = door(self.own(registry, config), self.0.retry);
+        Remote::new(name.clone(), self.0.side, mirrors, own)
+    }
+
+    fn own(&self, registry: &Registry, config: Option<&RegistryConfig>) -> Arc<Endpoint> {
+        let plain = registry.is_loopback() || config.is_some_and(|config| config.plain_http);
+        let scheme = if plain { "http" } else { "https" };
+        self.endpoint(format!("{scheme}://{}/", registry.endpoint()), registry.clone(), plain)
+    }
+
+    fn mirror(&self, url: &Url) -> Option<Arc<Endpoint>> {
+        // Checked when the client was made.
+        let registry = mirror_registry(url)?;
+        Some(self.endpoint(url.to_string(), registry, url.scheme() == "http"))
+    }
+
+    fn endpoint(&self, base: String, registry: Registry, plain: bool) -> Arc<Endpoint> {
+        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = |base: &String| {
+            let authority = Authority::new(registry, self.0.credentials.clone(), plain);
+            Arc::new(Endpoint::new(base, self.0.transport.clone(), authority))
+        };
+        endpoints.entry(base).or_insert_with_key(made).clone()
+    }
+}
+
+fn check_mirror(config: &Config, url: &Url) -> Result<(), String> {
+    let Some(registry) = mirror_registry(url) else {
+        return Err("the address of a mirror must name a host".to_owned());
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("the address of the mirror {registry} must not hold a user or a password"));
+    }
+    let plain = config.registries.get(&registry).is_some_and(|one| one.plain_http);
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if plain || is_loopback(url) => Ok(()),
+        "http" => {
+            Err(format!("the mirror {registry} has no TLS; if that is meant, say plain HTTP for {registry} as well"))
+        }
+        other => Err(format!("the mirror {registry} has the scheme {other:?}; it must be https or http")),
+    }
+}
+
+/// The name by which a mirror's credentials are looked up.
+fn mirror_registry(url: &Url) -> Option<Registry> {
+    let host = url.host_str()?;
+    match url.port() {
+        Some(port) => format!("{host}:{port}").parse().ok(),
+        None => host.parse().ok(),
+    }
+}

@@ -1,0 +1,281 @@
+//! [`Endpoint`]: one base address of a registry or mirror. Authorises requests, follows redirects, and tells
+//! success, refusal and passing trouble apart.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, Request, Response, StatusCode};
+use url::Url;
+
+use super::answer::{ANSWER_SIZE_MAX, Answer};
+use super::auth::Authority;
+use super::retry::Trouble;
+use super::scope::Scope;
+use super::transport::{Transport, host_of, is_loopback, read_body};
+use crate::error::{Error, Result};
+
+/// How many redirects of one request are followed. Registries need one; some content networks add another.
+const REDIRECTS_MAX: usize = 5;
+
+/// How long a mirror that could not be reached is not asked again: long enough that a dead one does not slow
+/// down every request of a run, short enough to notice that it is back.
+const REST: Duration = Duration::from_secs(30);
+
+/// One base address, with all that is known about it.
+pub(super) struct Endpoint {
+    /// `None` for a host that is a legal name but no URL can be made of (`1.2.3.4.5`): every request says so.
+    base: Option<Url>,
+    host: String,
+    transport: Arc<Transport>,
+    authority: Authority,
+    unreachable_since: Mutex<Option<Instant>>,
+    /// Whether the registry has the referrers API, once that was found out.
+    pub referrers_api: Mutex<Option<bool>>,
+}
+
+/// A request without a streamed body: it can be sent again.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The repository whose credentials are used.
+    pub path: String,
+    /// What a token must allow.
+    pub scope: Scope,
+}
+
+/// How a registry answered, when it did.
+pub(super) enum Outcome {
+    /// 2xx; the body is still to be read.
+    Good(Response),
+    /// Anything that stays so when asked again.
+    Bad(Answer),
+}
+
+/// An answer after all redirects.
+struct Reply {
+    response: Response,
+    /// It came from another host than was asked.
+    foreign: bool,
+}
+
+impl Call {
+    pub fn new(method: Method, url: Url, path: &str, scope: Scope) -> Self {
+        Call { method, url, headers: HeaderMap::new(), body: Bytes::new(), path: path.to_owned(), scope }
+    }
+
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}
+
+impl Endpoint {
+    pub fn new(base: &str, transport: Arc<Transport>, authority: Authority) -> Self {
+        let url = Url::parse(base).ok();
+        Endpoint {
+            host: url.as_ref().map_or_else(|| base.to_owned(), host_of),
+            base: url,
+            transport,
+            authority,
+            unreachable_since: Mutex::default(),
+            referrers_api: Mutex::default(),
+        }
+    }
+
+    /// `<base>/v2/<path>/<rest>`.
+    pub fn url(&self, path: &str, rest: &str) -> Result<Url> {
+        let unusable = || Error::usage(format!("{} is no address that can be connected to", self.host));
+        let base = self.base.as_ref().ok_or_else(unusable)?;
+        let mut url = base.clone();
+        url.set_path(&format!("{}/v2/{path}/{rest}", base.path().trim_end_matches('/')));
+        url.set_query(None);
+        Ok(url)
+    }
+
+    /// The host, for people.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether it could not be reached a moment ago.
+    pub fn rests(&self) -> bool {
+        let since = self.unreachable_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < REST)
+    }
+
+    /// One attempt at `call`: with authorisation, once more after a 401, and along redirects.
+    pub async fn attempt(&self, call: &Call) -> Result<Outcome, Trouble> {
+        let shown = self.authority.header(&self.transport, &call.path, &call.scope).await?;
+        let reply = self.follow(call, shown.as_ref()).await?;
+        if reply.foreign || reply.response.status() != StatusCode::UNAUTHORIZED {
+            return self.judge(&call.path, reply.response).await;
+        }
+        let headers = reply.response.headers();
+        match self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await? {
+            Some(header) => {
+                let reply = self.follow(call, Some(&header)).await?;
+                self.judge(&call.path, reply.response).await
+            }
+            None => self.judge(&call.path, reply.response).await,
+        }
+    }
+
+    /// One attempt at a request whose body is a stream: no redirects, and no second time within it. `send` sends
+    /// the request with its body, for its time-outs are its own.
+    pub async fn attempt_stream<F, Fut>(&self, call: &Call, send: F) -> Result<Streamed, Trouble>
+    where
+        F: FnOnce(Arc<Transport>, Request) -> Fut,
+        Fut: Future<Output = Result<Response, Trouble>>,
+    {
+        // Some registries take uploads at another host, with all rights in the address.
+        let own = self.base.as_ref().is_some_and(|base| same_origin(&call.url, base));
+        let shown = match own {
+            true => self.authority.header(&self.transport, &call.path, &call.scope).await?,
+            false => None,
+        };
+        let request = request(call, call.url.clone(), shown.as_ref());
+        let response = send(self.transport.clone(), request).await?;
+        if own && response.status() == StatusCode::UNAUTHORIZED {
+            let headers = response.headers();
+            let fresh =
+                self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await?;
+            if fresh.is_some() {
+                return Ok(Streamed::Unauthorised(self.refusal(&call.path, response).await));
+            }
+        }
+        self.judge(&call.path, response).await.map(Streamed::Answered)
+    }
+
+    async fn follow(&self, call: &Call, authorization: Option<&HeaderValue>) -> Result<Reply, Trouble> {
+        let mut url = call.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let foreign = !same_origin(&url, &call.url);
+            // Credentials are for the host that was asked, and never go further (OCI distribution specification).
+            let authorization = authorization.filter(|_| !foreign);
+            let sent = self.transport.send(request(call, url.clone(), authorization)).await;
+            let response = sent.inspect_err(|trouble| self.note_unreachable(trouble))?;
+            if !is_followed(&call.method, response.status()) {
+                return Ok(Reply { response, foreign });
+            }
+            let Some(next) = redirection(&url, response.headers())? else { return Ok(Reply { response, foreign }) };
+            url = next;
+        }
+        Err(Error::failed(format!("{} redirects more than {REDIRECTS_MAX} times", self.host())).into())
+    }
+
+    fn note_unreachable(&self, trouble: &Trouble) {
+        if let Trouble::Passing { .. } = trouble {
+            *self.unreachable_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// Success, a refusal, or trouble. A 401 here is the last word: everything that is known was shown.
+    async fn judge(&self, path: &str, response: Response) -> Result<Outcome, Trouble> {
+        if response.status().is_success() {
+            return Ok(Outcome::Good(response));
+        }
+        let answer = self.refusal(path, response).await;
+        match answer.status {
+            401 => Err(answer.into_trouble()),
+            _ if answer.is_passing() => Err(answer.into_trouble()),
+            _ => Ok(Outcome::Bad(answer)),
+        }
+    }
+
+    async fn refusal(&self, path: &str, mut response: Response) -> Answer {
+        let host = host_of(response.url());
+        let (status, headers) = (response.status(), response.headers().clone());
+        // A body that cannot be read changes nothing about the status.
+        let body = read_body(&mut response, ANSWER_SIZE_MAX).await.ok().flatten().unwrap_or_default();
+        let mut answer = Answer::new(&host, status, &headers, &body);
+        if matches!(answer.status, 401 | 403) {
+            answer.help = Some(self.authority.advice(path));
+        }
+        answer
+    }
+}
+
+/// How a request with a streamed body ended.
+pub(super) enum Streamed {
+    /// As any other.
+    Answered(Outcome),
+    /// With a 401 for which fresh authorisation was had: the same once more may work.
+    Unauthorised(Answer),
+}
+
+fn request(call: &Call, url: Url, authorization: Option<&HeaderValue>) -> Request {
+    let mut request = Request::new(call.method.clone(), url);
+    request.headers_mut().extend(call.headers.clone());
+    if let Some(value) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, value.clone());
+    }
+    if !call.body.is_empty() {
+        *request.body_mut() = Some(call.body.clone().into());
+    } else if !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE) {
+        // Asked for by the specification, and by proxies; hyper says nothing of an empty body by itself.
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+    }
+    request
+}
+
+/// Only reading is redirected: a body would have to be sent twice, and no registry asks for it.
+fn is_followed(method: &Method, status: StatusCode) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where a redirect leads; `None` when it does not say.
+fn redirection(from: &Url, headers: &HeaderMap) -> Result<Option<Url>> {
+    let Some(location) = headers.get(LOCATION) else { return Ok(None) };
+    resolve(from, location).map(Some)
+}
+
+/// An address from a `Location` header, absolute or relative to the request. One that gives up TLS is refused,
+/// unless it stays on this machine.
+pub(super) fn resolve(from: &Url, location: &HeaderValue) -> Result<Url> {
+    let host = host_of(from);
+    let text = location.to_str().map_err(|_| Error::failed(format!("{host} redirects to what is no address")))?;
+    let next = from.join(text).map_err(|_| Error::failed(format!("{host} redirects to what is no address")))?;
+    match next.scheme() {
+        "https" => Ok(next),
+        "http" if from.scheme() == "http" || is_loopback(&next) => Ok(next),
+        "http" => Err(Error::failed(format!("{host} redirects to {} without TLS", host_of(&next))).help(
+            "a proxy in front of the registry hides its TLS: have it send X-Forwarded-Proto, or set the registry's external address",
+        )),
+        other => Err(Error::failed(format!("{host} redirects to the scheme {other:?}"))),
+    }
+}
+
+/// Scheme, host and port are equal.
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations() {
+        let from: Url = "https://r.example/v2/a/blobs/uploads/?x=1".parse().unwrap();
+        let rows = [
+            ("/v2/a/blobs/uploads/7?_state=q%3D", Some("https://r.example/v2/a/blobs/uploads/7?_state=q%3D")),
+            ("8", Some("https://r.example/v2/a/blobs/uploads/8")),
+            ("//cdn.example/y", Some("https://cdn.example/y")),
+            ("http://127.0.0.1:9/y", Some("http://127.0.0.1:9/y")),
+            ("http://r.example/y", None),
+            ("file:///etc/passwd", None),
+            ("https://", None),
+        ];
+        for (location, expected) in rows {
+            let found = resolve(&from, &HeaderValue::from_static(location)).ok().map(String::from);
+            assert_eq!(found.as_deref(), expected, "{location}");
+        }
+    }
+}

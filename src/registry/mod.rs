@@ -1,0 +1,52 @@
+//! Medium 1: registries, spoken to by the OCI distribution specification.
+//!
+//! A [`Client`] serves all registries of one side; [`Client::repository`] gives the [`Remote`] that the stages
+//! work with. Below it, one idea for each file:
+//!
+//! ```text
+//! remote      a repository: mirrors first where only reading, then the registry itself
+//! manifests tags referrers blobs download upload    what is asked, and how answers are judged
+//! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
+//! auth        challenge, credentials, token: what goes into the Authorization header
+//! transport   connections, time-outs, TLS
+//! retry       the one policy of trying again
+//! ```
+//!
+//! Facts about how registries really behave are stated where they matter. No text that is shown ever holds
+//! a URL with a query: presigned addresses are secrets.
+
+mod answer;
+mod auth;
+mod blobs;
+mod challenge;
+mod client;
+mod credentials;
+mod download;
+mod endpoint;
+mod link;
+mod manifests;
+mod name;
+mod pull;
+mod referrers;
+mod remote;
+mod retry;
+mod scope;
+mod secret;
+mod tags;
+mod token;
+mod transport;
+mod upload;
+
+pub use answer::{Answer, Entry};
+pub use client::Client;
+pub use credentials::Credentials;
+pub use manifests::Put;
+pub use name::Name;
+pub use pull::Pull;
+pub use referrers::{REFERRERS_MAX, Referrers, ReferrersForm};
+pub use remote::Remote;
+pub use retry::Retry;
+pub use tags::TAGS_MAX;
+
+#[cfg(test)]
+mod tests;

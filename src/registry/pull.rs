@@ -1,0 +1,57 @@
+//! [`Pull`]: registries as a [`Source`].
+
+use super::{Client, Name};
+use crate::content::{Body, Source, Work};
+use crate::error::{Error, Result};
+use crate::oci::Repository;
+
+/// Where content comes from, when it comes from registries: the repositories that a piece of work names, in
+/// their order.
+#[derive(Clone)]
+pub struct Pull {
+    client: Client,
+}
+
+impl Pull {
+    /// A source of everything that `client` can reach.
+    pub fn new(client: Client) -> Self {
+        Pull { client }
+    }
+
+    async fn open_in(&self, repository: &Repository, work: &Work, offset: u64) -> Result<Option<Body>> {
+        let remote = self.client.repository(repository);
+        let descriptor = &work.descriptor;
+        // A manifest may travel as a blob (the bytes of a left-out child); its source has it as a manifest.
+        if descriptor.media_type.is_manifest() {
+            let name = Name::Digest(descriptor.digest);
+            if let Some((_, bytes)) = remote.get_manifest(&name, Some(descriptor)).await? {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                return Ok(Some(Body::full(bytes.slice(from..))));
+            }
+        }
+        remote.try_open_blob(descriptor, offset).await
+    }
+}
+
+impl Source for Pull {
+    /// Opens it in the first repository that has it. An error of one is told only when no other has it.
+    async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
+        let mut first_error = None;
+        for repository in &work.from {
+            match self.open_in(repository, work, offset).await {
+                Ok(Some(body)) => return Ok(body),
+                Ok(None) => tracing::debug!(%repository, digest = %work.descriptor.digest, "it is not there"),
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.unwrap_or_else(|| {
+            let places: Vec<String> = work.from.iter().map(Repository::to_string).collect();
+            let what = format!("{} is in none of its repositories ({})", work.descriptor.digest, places.join(", "));
+            Error::failed(what)
+                .on(self.client.side())
+                .help("the source has removed it or never had all of the image: plan again, or report it to the image's publisher")
+        }))
+    }
+}

@@ -1,0 +1,72 @@
+//! Listing tags.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde::Deserialize;
+
+use super::endpoint::Call;
+use super::link;
+use super::remote::Door;
+use super::scope::Scope;
+use crate::error::{Error, Result};
+use crate::oci::{Tag, json};
+
+/// The most tags of one repository. The largest public ones have some ten thousand.
+pub const TAGS_MAX: usize = 1_000_000;
+
+/// How many tags are asked for at once. Registries that know `n` give fewer when that is too many for them.
+const PAGE_LENGTH: usize = 1_000;
+
+/// The most pages of one list: [`TAGS_MAX`] in pages of 100, the least that common registries give.
+const PAGES_MAX: usize = 10_000;
+
+/// The largest page. distribution 2.x knows no pages: all tags come at once.
+const PAGE_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Page {
+    // distribution says `null` of a repository without tags.
+    tags: Option<Vec<String>>,
+}
+
+impl Door {
+    pub async fn tags(&self) -> Result<Option<Vec<Tag>>> {
+        let mut url = self.endpoint.url(&self.path, "tags/list")?;
+        url.set_query(Some(&format!("n={PAGE_LENGTH}")));
+        let mut tags = BTreeSet::new();
+        for page in 0..PAGES_MAX {
+            let call = Call::new(Method::GET, url.clone(), &self.path, Scope::pull(&self.path));
+            let read = match self.read(&call, PAGE_SIZE_MAX).await? {
+                Ok(read) => read,
+                Err(answer) if answer.is_absent() && page == 0 => return Ok(None),
+                Err(answer) => return Err(answer.into_error()),
+            };
+            self.add(&read.body, &mut tags)?;
+            match link::next(&url, &read.headers)? {
+                // A link to the page itself would go on for ever.
+                Some(next) if next != url => url = next,
+                _ => return Ok(Some(tags.into_iter().collect())),
+            }
+        }
+        Err(self.error(format_args!("lists tags on more than {PAGES_MAX} pages")))
+    }
+
+    fn add(&self, body: &[u8], tags: &mut BTreeSet<Tag>) -> Result<()> {
+        let page: Page = json::parse(body).map_err(|why| {
+            Error::failed(format!("{} answered with what is no list of tags: {why}", self.endpoint.host()))
+        })?;
+        for text in page.tags.unwrap_or_default() {
+            match text.parse() {
+                Ok(tag) => {
+                    tags.insert(tag);
+                }
+                Err(error) => tracing::debug!(%error, "the registry lists a tag that cannot be one"),
+            }
+        }
+        if tags.len() > TAGS_MAX {
+            return Err(self.error(format_args!("lists more than {TAGS_MAX} tags")));
+        }
+        Ok(())
+    }
+}
