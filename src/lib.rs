@@ -7,5 +7,6 @@ pub mod content;
 pub mod error;
 pub mod monitor;
 pub mod oci;
+pub mod serve;
 
 pub use error::{Context, Error, Kind, Result, Side};
