@@ -7,6 +7,7 @@ pub mod content;
 pub mod error;
 pub mod monitor;
 pub mod oci;
+pub mod sample;
 pub mod serve;
 
 pub use error::{Context, Error, Kind, Result, Side};
