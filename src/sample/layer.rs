@@ -48,8 +48,9 @@ impl LayerPlan {
     fn media_type(&self, docker: bool) -> MediaType {
         let foreign = self.url.is_some();
         match (self.packing, docker, foreign) {
-            // Docker never had a name for zstd; its clients take the OCI one.
-            (Packing::Zstd, _, false) => MediaType::OCI_LAYER_ZSTD,
+            (Packing::Zstd, false, false) => MediaType::OCI_LAYER_ZSTD,
+            // Docker never wrote one; this is the name that containerd and podman read.
+            (Packing::Zstd, true, false) => MediaType::new("application/vnd.docker.image.rootfs.diff.tar.zstd"),
             (Packing::Zstd, _, true) => MediaType::new("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"),
             (Packing::Gzip, false, false) => MediaType::OCI_LAYER_GZIP,
             (Packing::Gzip, true, false) => MediaType::new("application/vnd.docker.image.rootfs.diff.tar.gzip"),
