@@ -1,18 +1,40 @@
 //! sealift carries container images across an air gap: chosen platforms only, every signed index unchanged.
 //!
-//! The modules in the order in which data flows.
+//! The modules in the order in which data flows: the stages, named as the subcommands; then what they work on; then
+//! what everything may use.
+//!
+//! ```text
+//! plan   (MirrorSpec, registries, Store)  -> Plan           decides, moves no layer
+//! pull   (Plan, registries)               -> Store
+//! export (stream of a Store, key)         -> bundle         signed, on a drive
+//! verify (bundle, trusted keys)           -> VerifyReport   no network
+//! replay (bundle, Destination)            -> registry       tags last
+//! ```
 
-pub mod export;
+pub mod plan;
 pub mod pull;
 
+pub mod export;
+
+pub mod verify;
+
+pub mod replay;
+
+pub mod sample;
+pub mod serve;
+pub mod site;
+pub mod spec;
+pub mod target;
+pub mod yaml;
+
 pub mod bundle;
-pub mod image;
+pub mod catalog;
+pub mod registry;
 pub mod store;
 
-pub mod catalog;
 pub mod content;
+pub mod image;
 pub mod oci;
-pub mod registry;
 
 pub mod clock;
 pub mod config;

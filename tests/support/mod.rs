@@ -1,0 +1,41 @@
+//! What integration tests share: real registries, real clients, sample images, and the rule for skipping.
+//!
+//! A test that needs a tool which is not installed prints why it was skipped and passes; with
+//! `SEALIFT_REQUIRE_REAL=1` it fails. `tests/run` installs the tools and sets that.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests fail loudly"
+)]
+
+mod clients;
+mod debian;
+mod docker_registry;
+mod push;
+
+pub use clients::Clients;
+pub use debian::debian_busybox_image;
+pub use docker_registry::{DockerRegistry, Settings};
+pub use push::push_sample;
+
+/// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.
+pub fn have(tools: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = |tool: &&&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    match tools.iter().find(|tool| !installed(tool)) {
+        Some(tool) => skip(&format!("{tool} is not installed")),
+        None => true,
+    }
+}
+
+/// Says why a test is skipped; fails when real parts are required. Always `false`.
+pub fn skip(why: &str) -> bool {
+    let required = std::env::var_os("SEALIFT_REQUIRE_REAL").is_some_and(|value| value == "1");
+    assert!(!required, "SEALIFT_REQUIRE_REAL is set, but {why}");
+    eprintln!("skipped: {why}");
+    false
+}

@@ -1,0 +1,67 @@
+//! [`push_sample`]: a sample image into any registry, over plain HTTP requests that share no code with sealift.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use reqwest::{Client, StatusCode, Url};
+use sealift::oci::{Descriptor, Manifest, MediaType, Tag};
+use sealift::sample::SampleImage;
+use serde_json::{Value, json};
+
+/// Uploads everything of `image` (blobs in two requests each) and tags its root. Where the registry has no referrers
+/// API, keeps the fallback tags. Fails on any answer that is not the expected one.
+pub async fn push_sample(registry: &str, repository: &str, tag: Option<&str>, image: &SampleImage) {
+    let pusher = Pusher { client: Client::builder().no_proxy().build().unwrap(), registry, repository };
+    let mut referrers: BTreeMap<Tag, Vec<Value>> = BTreeMap::new();
+    for (descriptor, bytes) in &image.contents {
+        if !descriptor.media_type.is_manifest() {
+            pusher.blob(descriptor, bytes).await;
+            continue;
+        }
+        let is_root = descriptor.digest == image.root.digest;
+        let own_tag = image.tag_of(&descriptor.digest).map(Tag::as_str);
+        let name = if is_root { tag } else { own_tag }.map_or(descriptor.digest.to_string(), str::to_owned);
+        let listed = pusher.manifest(&name, &descriptor.media_type, bytes).await;
+        let manifest = Manifest::parse(&descriptor.media_type, bytes).unwrap();
+        if let Some(subject) = manifest.subject.as_ref().filter(|_| !listed) {
+            let mut entry = descriptor.clone();
+            entry.artifact_type = manifest.referrer_type();
+            entry.annotations = manifest.annotations;
+            referrers.entry(Tag::referrers_fallback(&subject.digest)).or_default().push(json!(entry));
+        }
+    }
+    for (tag, entries) in referrers {
+        let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries });
+        pusher.manifest(tag.as_str(), &MediaType::OCI_INDEX, index.to_string().as_bytes()).await;
+    }
+}
+
+struct Pusher<'a> {
+    client: Client,
+    registry: &'a str,
+    repository: &'a str,
+}
+
+impl Pusher<'_> {
+    async fn blob(&self, descriptor: &Descriptor, bytes: &Bytes) {
+        let begin: Url = format!("{}/v2/{}/blobs/uploads/", self.registry, self.repository).parse().unwrap();
+        let begun = self.client.post(begin.clone()).header("content-length", "0").send().await.unwrap();
+        assert_eq!(begun.status(), StatusCode::ACCEPTED);
+        let location = begun.headers()["location"].to_str().unwrap();
+        let mut upload = begin.join(location).unwrap();
+        upload.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
+        let put = self.client.put(upload).header("content-type", "application/octet-stream").body(bytes.clone());
+        let done = put.send().await.unwrap();
+        assert_eq!(done.status(), StatusCode::CREATED, "{descriptor:?}");
+    }
+
+    /// Whether the registry will list it as a referrer.
+    async fn manifest(&self, name: &str, media_type: &MediaType, bytes: &[u8]) -> bool {
+        let url = format!("{}/v2/{}/manifests/{name}", self.registry, self.repository);
+        let put = self.client.put(url).header("content-type", media_type.as_str()).body(bytes.to_vec());
+        let done = put.send().await.unwrap();
+        let (status, listed) = (done.status(), done.headers().contains_key("oci-subject"));
+        assert_eq!(status, StatusCode::CREATED, "{name}: {}", done.text().await.unwrap());
+        listed
+    }
+}
