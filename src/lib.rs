@@ -7,5 +7,8 @@ pub mod content;
 pub mod error;
 pub mod monitor;
 pub mod oci;
+pub mod site;
+pub mod spec;
+pub mod yaml;
 
 pub use error::{Context, Error, Kind, Result, Side};
