@@ -41,6 +41,7 @@ pub struct SiteFile {
     #[schemars(extend("const" = false))]
     pub tag_children: Option<bool>,
     /// Image policies of this side. Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub trust: Option<NotHonoured>,
 }

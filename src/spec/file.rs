@@ -157,9 +157,11 @@ pub struct ForeignLayersFile {
     /// Default: skip.
     pub policy: Option<ForeignWord>,
     /// Hosts that urls may be fetched from. Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub hosts: Option<NotHonoured>,
     /// The licence text or ticket that allows it. Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub acknowledge: Option<NotHonoured>,
 }
@@ -186,9 +188,11 @@ pub struct SignaturesFile {
     #[schemars(extend("examples" = ["24h"]))]
     pub recheck: Option<String>,
     /// Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub verify: Option<NotHonoured>,
     /// Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub policies: Option<NotHonoured>,
 }
@@ -221,6 +225,7 @@ pub struct ExportFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping (from)")]
 pub struct BaselineFile {
     /// The name of the site. Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub site: Option<NotHonoured>,
     /// Default: none.
@@ -244,6 +249,7 @@ pub enum BaselineWord {
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping (profile, sparseRefused)")]
 pub struct TargetFile {
     /// What a probe of the far side wrote. Not honoured by this version.
+    #[serde(default)]
     #[schemars(with = "NotHonoured")]
     pub profile: Option<NotHonoured>,
     /// When the target takes neither sparse indexes nor stubs. Default: fail.

@@ -14,7 +14,7 @@ use crate::oci::{PlatformPattern, Repository, Tag};
 use crate::yaml::{At, Fault};
 
 /// After how long the signatures of a known digest are looked up again, unless a spec says otherwise.
-const RECHECK_DEFAULT: Duration = Duration::from_hours(24);
+const RECHECK_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// All images of the spec.
 pub(super) fn images(at: At<'_>, file: &SpecFile) -> Option<Vec<ImageSpec>> {

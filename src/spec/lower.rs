@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo};
 
 use super::file::{BaselineWord, ExportFile, ScheduleFile, SparseRefusedWord, SpecFile, TargetFile};
 use super::{Baseline, ExportSpec, KIND, MirrorSpec, Schedule, SparseRefused, TargetSpec, image};
@@ -15,7 +15,7 @@ use crate::yaml::{At, Diagnostics, Document, Fault};
 const VOLUME_SIZE_MIN: u64 = 64 * 1024;
 
 /// The longest jitter. A longer one would move a daily run to another day.
-const JITTER_MAX: Duration = Duration::from_hours(24);
+const JITTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The spec that `document` means.
 pub(super) fn spec(document: &Document) -> Result<MirrorSpec, Diagnostics> {
@@ -85,11 +85,13 @@ fn timezone(at: At<'_>, name: &str) -> Option<TimeZone> {
     found
 }
 
-/// A duration in words: `10m`, `24h`, `1h 30m`.
+/// A duration in words: `10m`, `24h`, `1h 30m`, `7d`. A day is 24 hours.
 pub(super) fn duration(at: At<'_>, text: &str) -> Option<Duration> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    let span = text.parse::<Span>().ok();
+    let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
     if parsed.is_none() {
-        at.wrong(Fault::new(format!("{text:?} is no duration")).expected("for example 10m, 24h or 1h 30m"));
+        at.wrong(Fault::new(format!("{text:?} is no duration")).expected("for example 10m, 24h or 7d"));
     }
     parsed
 }

@@ -1,5 +1,7 @@
 //! Cron expressions, and the two nights a year on which clocks jump.
 
+#![allow(clippy::expect_used)]
+
 use super::*;
 
 fn next(text: &str, after: &str) -> String {

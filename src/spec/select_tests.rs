@@ -1,5 +1,7 @@
 //! Tag selections, worked out.
 
+#![allow(clippy::expect_used)]
+
 use super::*;
 
 const NGINX: &str = "1.25.5 1.26 1.26.2 1.26.3 1.27 1.27.0 1.27.3 1.27.4 1.27.3-alpine 1.27.4-alpine \

@@ -120,7 +120,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     /// One line: `file:line:column: message; expected …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
+        write!(f, "{}:", clean(self.file.display().to_string()))?;
         if let Some(place) = &self.place {
             write!(f, "{}:{}:", place.line, place.column)?;
         }

@@ -1,6 +1,7 @@
 //! The shape of a document, and where each of its parts stands.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScanError, Span};
@@ -43,10 +44,11 @@ pub(super) enum Shape {
 }
 
 impl Node {
-    /// The bytes that stand for this value. A value that was left empty has none: its key stands for it.
+    /// The bytes that stand for this value. A value that was left out has none: its key stands for it.
     pub(super) fn span(&self) -> Range<usize> {
+        let left_out = self.value.is_empty() && matches!(self.shape, Shape::Scalar(_));
         match &self.key {
-            Some(key) if matches!(&self.shape, Shape::Scalar(text) if text.is_empty()) => key.clone(),
+            Some(key) if left_out => key.clone(),
             _ => self.value.clone(),
         }
     }
@@ -77,7 +79,7 @@ pub(super) fn walk(text: &str) -> Result<Node, Vec<Located>> {
         block_nesting_limit: DEPTH_MAX * 2,
     };
     let events = Parser::new_from_str_with_options(text, options);
-    let mut walker = Walker { events, end: text.len(), nodes: 0, duplicates: Vec::new() };
+    let mut walker = Walker { events, text, nodes: 0, duplicates: Vec::new() };
     match walker.document() {
         Ok(root) if walker.duplicates.is_empty() => Ok(root),
         Ok(_) => Err(walker.duplicates),
@@ -88,14 +90,14 @@ pub(super) fn walk(text: &str) -> Result<Node, Vec<Located>> {
     }
 }
 
-struct Walker<E> {
+struct Walker<'t, E> {
     events: E,
-    end: usize,
+    text: &'t str,
     nodes: usize,
     duplicates: Vec<Located>,
 }
 
-impl<'t, E: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Walker<E> {
+impl<'t, E: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Walker<'t, E> {
     fn document(&mut self) -> Result<Node, Located> {
         let (event, span) = loop {
             match self.next()? {
@@ -125,10 +127,16 @@ impl<'t, E: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Walker<E> {
         match self.events.next() {
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => {
-                let at = error.marker().byte_offset().unwrap_or(self.end);
-                Err(Located::new(at..at, Fault::new(format!("not valid YAML: {}", error.info()))))
+                let at = error.marker().byte_offset().unwrap_or(self.text.len());
+                let fault = Fault::new(format!("not valid YAML: {}", error.info()));
+                match indenting_tab(self.text, at) {
+                    Some(tab) => {
+                        Err(Located::new(tab..tab, fault.help("indent with spaces: YAML takes no tabs there")))
+                    }
+                    None => Err(Located::new(at..at, fault)),
+                }
             }
-            None => Err(Located::new(self.end..self.end, "the document breaks off")),
+            None => Err(Located::new(self.text.len()..self.text.len(), "the document breaks off")),
         }
     }
 
@@ -197,14 +205,29 @@ impl<'t, E: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Walker<E> {
             };
             let (event, span) = self.next()?;
             let node = Node { key: Some(key.value.clone()), ..self.node(event, &span, depth + 1)? };
-            if members.contains_key(&name) {
-                let fault = Fault::new(format!("the key `{name}` stands here a second time"));
-                self.duplicates.push(Located::new(key.value, fault.expected("each key once")));
-            } else {
-                members.insert(name, node);
+            match members.entry(name) {
+                Entry::Vacant(free) => drop(free.insert(node)),
+                Entry::Occupied(taken) => {
+                    let fault = Fault::new(format!("the key `{}` stands here a second time", taken.key()));
+                    self.duplicates.push(Located::new(key.value, fault.expected("each key once")));
+                }
             }
         }
     }
+}
+
+/// The tab that indents the line of `at` or the one after it: the likeliest cause of an error there,
+/// and one that cannot be seen.
+fn indenting_tab(text: &str, at: usize) -> Option<usize> {
+    let mut start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    for line in text.get(start..)?.split_inclusive('\n').take(2) {
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line.get(..indent).and_then(|indent| indent.find('\t')) {
+            return Some(start + tab);
+        }
+        start += line.len();
+    }
+    None
 }
 
 fn bytes(span: &Span) -> Range<usize> {
