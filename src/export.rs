@@ -10,17 +10,17 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bundle::{
-    self, BUNDLE_CHUNKS, BUNDLE_JSON_MAX, Baseline, BlobEntry, BundleWriter, Contents, FileEntry, INDEX_JSON_PATH, InVolume,
-    META_BLOB_MAX, OCI_LAYOUT_PATH, Placed, Producer, README, ReadBack, SUMS, SideFiles, SigningKey, TYPE, VERSION,
-    VolumeEntry, pack, volume_name,
+    self, BUNDLE_CHUNKS, BUNDLE_JSON_MAX, Baseline, BlobEntry, BundleWriter, Contents, FileEntry, INDEX_JSON_PATH,
+    InVolume, META_BLOB_MAX, OCI_LAYOUT_PATH, Placed, Producer, README, ReadBack, SUMS, SideFiles, SigningKey, TYPE,
+    VERSION, VolumeEntry, pack, volume_name,
 };
 use crate::content::{Limits, Role, Work, copy};
 use crate::error::{Error, Kind, Result, Side};
 use crate::image::{BundleName, Image, Named, OCI_LAYOUT, Part, index_json};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, MediaType, json};
-use crate::store::records::{Failure, Run, RunImage};
 use crate::store::Store;
+use crate::store::records::{Failure, Run, RunImage};
 
 /// How an export is made.
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +119,14 @@ fn choose(stream: &str, store: &Store) -> Result<Chosen> {
             .help("pull its spec first"));
     };
     let Run { images: entries, failed, .. } = run;
-    let mut chosen =
-        Chosen { stream: stream.to_owned(), references: Vec::new(), images: Vec::new(), blobs: Vec::new(), inner: Vec::new(), failed };
+    let mut chosen = Chosen {
+        stream: stream.to_owned(),
+        references: Vec::new(),
+        images: Vec::new(),
+        blobs: Vec::new(),
+        inner: Vec::new(),
+        failed,
+    };
     let (mut meta, mut layers) = (Collected::default(), Collected::default());
     for entry in entries {
         match whole_image(&entry, store) {
@@ -141,7 +147,12 @@ fn choose(stream: &str, store: &Store) -> Result<Chosen> {
             .help("run the pull again and look at its problems"));
     }
     layers.blobs.retain(|blob| !meta.seen.contains(&blob.digest));
-    chosen.blobs = meta.blobs.into_iter().map(|blob| (blob, true)).chain(layers.blobs.into_iter().map(|blob| (blob, false))).collect();
+    chosen.blobs = meta
+        .blobs
+        .into_iter()
+        .map(|blob| (blob, true))
+        .chain(layers.blobs.into_iter().map(|blob| (blob, false)))
+        .collect();
     chosen.references.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
     chosen.references.dedup_by(|a, b| (&a.name, &a.tag) == (&b.name, &b.tag));
     let index = index_json(&chosen.references)?;
@@ -165,7 +176,9 @@ fn whole_image(entry: &RunImage, store: &Store) -> Result<Image> {
     }
     let image = store.image(&entry.image)?;
     match store.first_missing(&image)? {
-        Some(missing) => Err(Error::failed(format!("{missing} is no longer in the store")).on(Side::Store).help("pull again")),
+        Some(missing) => {
+            Err(Error::failed(format!("{missing} is no longer in the store")).on(Side::Store).help("pull again"))
+        }
         None => Ok(image),
     }
 }
@@ -210,8 +223,11 @@ struct Draft {
 }
 
 fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: ExportOptions) -> Result<Draft> {
-    let placed: Vec<Placed> =
-        chosen.blobs.iter().map(|(blob, in_meta)| Placed { digest: blob.digest, size: blob.size, in_meta: *in_meta }).collect();
+    let placed: Vec<Placed> = chosen
+        .blobs
+        .iter()
+        .map(|(blob, in_meta)| Placed { digest: blob.digest, size: blob.size, in_meta: *in_meta })
+        .collect();
     let inner_sizes: Vec<u64> = chosen.inner.iter().map(|(_, bytes)| bytes.len() as u64).collect();
     let packing = pack(&inner_sizes, &placed, options.volume_size)?;
     let mut chunks = Vec::new();
@@ -232,7 +248,8 @@ fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: ExportOpti
         .enumerate()
         .map(|(number, &size)| VolumeEntry { name: volume_name(number), size })
         .collect();
-    let inner: Vec<(&str, &[u8])> = chosen.inner.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    let inner: Vec<(&str, &[u8])> =
+        chosen.inner.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
     let sums = bundle::sums(&blobs, &inner, &volumes);
     let mut files: Vec<FileEntry> = inner
         .iter()
@@ -249,7 +266,11 @@ fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: ExportOpti
         epoch: 0,
         sequence: 0,
         created: String::new(),
-        producer: Producer { tool: "sealift".into(), version: env!("CARGO_PKG_VERSION").into(), key: key.public().id() },
+        producer: Producer {
+            tool: "sealift".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            key: key.public().id(),
+        },
         baseline: Baseline { kind: "none".into() },
         references: chosen.references.clone(),
         removed_references: Vec::new(),
@@ -319,7 +340,8 @@ fn next_number(latest: Option<(u64, u64)>, wanted: Option<u64>) -> Result<(u64, 
     match (latest, wanted) {
         (None, epoch) => Ok((epoch.unwrap_or(1).max(1), 1)),
         (Some((epoch, _)), Some(wanted)) if wanted < epoch => {
-            Err(Error::usage(format!("epoch {wanted} is over: the last bundle has epoch {epoch}")).help("epochs only grow"))
+            Err(Error::usage(format!("epoch {wanted} is over: the last bundle has epoch {epoch}"))
+                .help("epochs only grow"))
         }
         (Some((epoch, _)), Some(wanted)) if wanted > epoch => Ok((wanted, 1)),
         (Some((epoch, sequence)), _) => Ok((epoch, sequence + 1)),
@@ -356,7 +378,10 @@ fn refuse_when_full(drive: &Path, contents: &Contents) -> Result<()> {
     if wanted <= free {
         return Ok(());
     }
-    Err(Error::new(Kind::Failed, format!("the bundle needs {wanted} bytes more, and {free} are free on {}", drive.display()))
-        .on(Side::Bundle)
-        .help("use a larger drive; nothing was written"))
+    Err(Error::new(
+        Kind::Failed,
+        format!("the bundle needs {wanted} bytes more, and {free} are free on {}", drive.display()),
+    )
+    .on(Side::Bundle)
+    .help("use a larger drive; nothing was written"))
 }

@@ -35,9 +35,6 @@ pub mod store;
 pub mod content;
 pub mod image;
 pub mod oci;
-pub mod site;
-pub mod spec;
-pub mod yaml;
 
 pub mod clock;
 pub mod config;

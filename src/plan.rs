@@ -18,8 +18,8 @@ use crate::clock;
 use crate::error::{Context, Error, Result, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Tag};
-use crate::registry::{Client, Name};
+use crate::oci::{Descriptor, Name, Tag};
+use crate::registry::Client;
 use crate::spec::{ImageSpec, MirrorSpec, Selection};
 use crate::store::Store;
 use crate::store::records::{Failure, Run};
@@ -73,7 +73,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     let now = jiff::Timestamp::now();
     for entry in &spec.images {
         monitor.begin(&format!("plan {}", entry.source), 0, 0);
-        let planner = ImagePlanner { entry, fetcher: Fetcher::new(client, store, &entry.source), previous: &previous, now };
+        let planner =
+            ImagePlanner { entry, fetcher: Fetcher::new(client, store, &entry.source), previous: &previous, now };
         planner.plan(&mut draft, monitor).await;
         monitor.end();
     }
@@ -82,7 +83,10 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     if totals.manifest_pulls > 0 {
         let hub = spec.images.iter().any(|entry| entry.source.registry().is_docker_hub());
         if hub {
-            draft.notes.push(format!("{} manifests were read for this plan; Docker Hub counts each as a pull", totals.manifest_pulls));
+            draft.notes.push(format!(
+                "{} manifests were read for this plan; Docker Hub counts each as a pull",
+                totals.manifest_pulls
+            ));
         }
     }
     Ok(Plan {
@@ -218,7 +222,7 @@ impl ImagePlanner<'_> {
         let key = (image.repository.clone(), image.root.digest);
         if let Some((before, checked)) = self.previous.0.get(&key)
             && before.kept == image.kept
-            && self.now.duration_since(*checked) < self.entry.signatures.recheck
+            && self.now.duration_since(*checked).unsigned_abs() < self.entry.signatures.recheck
         {
             image.signatures = before.signatures.clone();
             image.absent = before.absent.clone();

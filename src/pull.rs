@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::content::{Limits, Role, Source, Work, copy};
 use crate::error::{Error, Result, Side};
-use crate::image::{Image, index_json};
+use crate::image::index_json;
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::plan::{Plan, PlannedImage};
@@ -150,9 +150,12 @@ fn refuse_when_full(store: &Store, wanted: u64) -> Result<()> {
     if wanted <= free {
         return Ok(());
     }
-    Err(Error::failed(format!("{wanted} bytes are to be fetched, and {free} are free below {}", store.root().display()))
-        .on(Side::Store)
-        .help("free space, or choose fewer images or platforms; nothing was fetched"))
+    Err(Error::failed(format!(
+        "{wanted} bytes are to be fetched, and {free} are free below {}",
+        store.root().display()
+    ))
+    .on(Side::Store)
+    .help("free space, or choose fewer images or platforms; nothing was fetched"))
 }
 
 /// Writes the records of the images and of the run, then `index.json`.

@@ -1,17 +1,16 @@
 //! Replay: what a bundle carries is published on a target, image by image, tags last.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::bundle::{BundleReader, Contents};
+use crate::bundle::BundleReader;
 use crate::content::{Limits, Role, Work, copy};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::image::{BundleName, Image, Part, SignatureForm};
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Digest, Repository, Tag};
-use crate::registry::{Client, Name};
+use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
+use crate::registry::Client;
 use crate::site::state::{State, Verdict};
 use crate::target::{Known, Listed, RegistryTarget, Rung, list_referrer, put_index};
 
@@ -109,7 +108,8 @@ pub async fn replay(
     let known = Known::default();
     let bytes = contents.blobs.iter().map(|blob| blob.size).sum();
     monitor.begin("replay", contents.images.len() as u64, bytes);
-    let mut report = ReplayReport { bundle: name.to_string(), digest: reader.digest(), images: Vec::new(), notes: Vec::new() };
+    let mut report =
+        ReplayReport { bundle: name.to_string(), digest: reader.digest(), images: Vec::new(), notes: Vec::new() };
     for image in &contents.images {
         let publisher = Publisher { reader, destination, name: &name, image, monitor };
         report.images.push(publisher.publish(&known, state).await?);
@@ -161,15 +161,19 @@ impl Publisher<'_> {
         let outcome = self.publish_to(&target, state, &mut replayed).await;
         if let Err(error) = outcome {
             self.monitor.problem(&error);
-            replayed.problem =
-                Some(Problem { text: error.to_string(), help: error.help_text().map(str::to_owned), kind: error.kind() });
+            replayed.problem = Some(Problem {
+                text: error.to_string(),
+                help: error.help_text().map(str::to_owned),
+                kind: error.kind(),
+            });
         }
         self.monitor.item(&format!("{}@{}", replayed.target, replayed.root.short()));
         Ok(replayed)
     }
 
     async fn publish_to(&self, target: &RegistryTarget, state: &State, replayed: &mut ReplayedImage) -> Result<()> {
-        let needed = self.image.needed(|descriptor| self.reader.manifest(descriptor)).while_(|| &self.image.repository)?;
+        let needed =
+            self.image.needed(|descriptor| self.reader.manifest(descriptor)).while_(|| &self.image.repository)?;
         self.refuse_incomplete(&needed)?;
         let mut work: Vec<Work> = needed.into_iter().map(|blob| whole(&blob, Role::Blob)).collect();
         let children = self.image.manifests().into_iter().filter(|(_, part)| *part == Part::Child);
@@ -206,7 +210,13 @@ impl Publisher<'_> {
             return Ok(None);
         }
         let stubs: Vec<Work> = match self.destination.stubs {
-            true => self.image.left_out.iter().filter(|child| child.stub).map(|child| whole(&child.descriptor, Role::Blob)).collect(),
+            true => self
+                .image
+                .left_out
+                .iter()
+                .filter(|child| child.stub)
+                .map(|child| whole(&child.descriptor, Role::Blob))
+                .collect(),
             false => Vec::new(),
         };
         // An index below the root may lack children too, and comes before it.
@@ -242,7 +252,7 @@ impl Publisher<'_> {
         let root = &self.image.root;
         let repository = target.remote().repository().clone();
         let mut remembered = state.tags(&repository)?;
-        for tag in tags_of(self.reader.contents(), self.image) {
+        for tag in self.reader.contents().tags_of(self.image) {
             let verdict = remembered.verdict(&tag, self.name, &root.digest);
             if verdict != Verdict::Set && self.destination.rollback.is_none() {
                 self.monitor.note(&format!("{repository}:{tag} stays where a newer bundle has put it"));
@@ -267,35 +277,9 @@ fn whole(descriptor: &Descriptor, role: Role) -> Work {
     Work::whole(descriptor.clone(), Vec::new(), role)
 }
 
-fn tags_of(contents: &Contents, image: &Image) -> Vec<Tag> {
-    let of_image = contents
-        .references
-        .iter()
-        .filter(|named| named.descriptor.digest == image.root.digest && named.name.to_string() == image.repository);
-    of_image.map(|named| named.tag.clone()).collect()
-}
-
 /// Orders bundles so that the newest of a stream comes last.
 pub fn in_order(readers: Vec<BundleReader>) -> Vec<Arc<BundleReader>> {
     let mut readers: Vec<Arc<BundleReader>> = readers.into_iter().map(Arc::new).collect();
     readers.sort_by_key(|reader| reader.contents().name());
     readers
-}
-
-/// Groups folders by the bundle that they hold: parts of one bundle on several drives are one.
-pub fn same_bundle(folders: &[std::path::PathBuf]) -> Vec<Vec<std::path::PathBuf>> {
-    let mut groups: Vec<Vec<std::path::PathBuf>> = Vec::new();
-    let mut places: HashMap<Option<Vec<u8>>, usize> = HashMap::new();
-    for folder in folders {
-        // What cannot be read stands alone, and is reported when it is opened.
-        let bytes = std::fs::read(folder.join(crate::bundle::BUNDLE_SIG)).ok();
-        match places.get(&bytes).filter(|_| bytes.is_some()).and_then(|&at| groups.get_mut(at)) {
-            Some(group) => group.push(folder.clone()),
-            None => {
-                places.insert(bytes, groups.len());
-                groups.push(vec![folder.clone()]);
-            }
-        }
-    }
-    groups
 }

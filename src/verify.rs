@@ -90,12 +90,9 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
             Err(error) => Some(error.to_string()),
             Ok(needed) => needed.iter().find_map(|blob| problem_of(&reader, &lost, &blob.digest)),
         };
-        let of_image = contents.references.iter().filter(|named| {
-            named.descriptor.digest == image.root.digest && named.name.to_string() == image.repository
-        });
         ImageState {
             repository: image.repository.clone(),
-            tags: of_image.map(|named| named.tag.clone()).collect(),
+            tags: contents.tags_of(image),
             root: image.root.digest,
             problem,
         }
@@ -126,8 +123,13 @@ fn lost_blobs(reader: &BundleReader, damages: &[Damage]) -> HashSet<Digest> {
     let mut lost: HashSet<Digest> = damages.iter().map(|damage| damage.blob).collect();
     let contents = reader.contents();
     let missing: HashSet<&str> = reader.missing_volumes().into_iter().collect();
-    let gone: HashSet<usize> =
-        contents.volumes.iter().enumerate().filter(|(_, v)| missing.contains(v.name.as_str())).map(|(at, _)| at).collect();
+    let gone: HashSet<usize> = contents
+        .volumes
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| missing.contains(v.name.as_str()))
+        .map(|(at, _)| at)
+        .collect();
     let without = contents.blobs.iter().filter(|blob| blob.extents.iter().any(|extent| gone.contains(&extent.volume)));
     lost.extend(without.map(|blob| blob.digest));
     lost

@@ -9,7 +9,7 @@ use super::{
 use crate::content::CHUNK_SIZE;
 use crate::error::{Error, Result, Side};
 use crate::image::{BundleName, Image, MANIFESTS_MAX, Named};
-use crate::oci::{Digest, json};
+use crate::oci::{Digest, Tag, json};
 
 /// The `type` of every bundle.
 pub const TYPE: &str = "sealift/bundle";
@@ -169,6 +169,15 @@ impl Contents {
     /// The name of the bundle and of its folder.
     pub fn name(&self) -> BundleName {
         BundleName { stream: self.stream.clone(), epoch: self.epoch, sequence: self.sequence }
+    }
+
+    /// The tags of `image`.
+    pub fn tags_of(&self, image: &Image) -> Vec<Tag> {
+        let of_image = self
+            .references
+            .iter()
+            .filter(|named| named.descriptor.digest == image.root.digest && named.name.to_string() == image.repository);
+        of_image.map(|named| named.tag.clone()).collect()
     }
 
     /// For each blob, the place of its first chunk in the chunk table; at the end the number of all chunks.

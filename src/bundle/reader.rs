@@ -397,6 +397,20 @@ fn not_carried(digest: &Digest) -> Error {
     Error::new(Kind::Missing, format!("the bundle does not carry {digest}")).on(Side::Bundle)
 }
 
+/// Groups folders by the bundle that they hold: parts of one bundle on several drives are one. Nothing is checked here.
+pub fn group_folders(folders: &[PathBuf]) -> Vec<Vec<PathBuf>> {
+    let mut groups: Vec<(Option<Vec<u8>>, Vec<PathBuf>)> = Vec::new();
+    for folder in folders {
+        // What cannot be read stands alone, and is reported when it is opened.
+        let signature = read_file(&folder.join(BUNDLE_SIG), SIGNATURE_MAX).ok();
+        match groups.iter_mut().find(|(there, _)| there.is_some() && *there == signature) {
+            Some((_, group)) => group.push(folder.clone()),
+            None => groups.push((signature, vec![folder.clone()])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
 /// The exact bytes of `bundle.json` and the trusted key that signed them.
 fn read_signed(folder: &Path, keys: &[PublicKey]) -> Result<(Vec<u8>, PublicKey)> {
     let bytes = read_file(&folder.join(BUNDLE_JSON), BUNDLE_JSON_MAX)?;

@@ -35,7 +35,6 @@ pub fn index_json(references: &[Named]) -> Result<Vec<u8>> {
             Descriptor { annotations, ..Descriptor::new(media_type, digest, size) }
         })
         .collect::<Vec<_>>();
-    let index =
-        serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
     json::canonical(&index).map_err(|error| Error::failed(error.to_string()))
 }

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod json;
 pub mod manifest;
 mod media_type;
+mod name;
 mod platform;
 pub mod reference;
 
@@ -12,5 +13,6 @@ pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};
 pub use manifest::{MANIFEST_SIZE_MAX, Manifest};
 pub use media_type::MediaType;
+pub use name::Name;
 pub use platform::{Platform, PlatformPattern};
 pub use reference::{Reference, Registry, Repository, Tag};

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::content::{Work, Role, read_limited};
+use crate::content::{Role, Work, read_limited};
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Descriptor, Manifest, Repository};
-use crate::registry::{Client, Name, Remote};
+use crate::oci::{Descriptor, Manifest, Name, Repository};
+use crate::registry::{Client, Remote};
 use crate::store::Store;
 
 /// The largest config that is read in order to learn an image's platform.
@@ -72,7 +72,8 @@ impl Fetcher {
     /// A config, which is small.
     pub(super) async fn config(&self, descriptor: &Descriptor) -> Result<Bytes> {
         if descriptor.size > CONFIG_SIZE_MAX {
-            return Err(Error::verification(format!("the config {} has {} bytes", descriptor.digest, descriptor.size)).on(Side::Source));
+            return Err(Error::verification(format!("the config {} has {} bytes", descriptor.digest, descriptor.size))
+                .on(Side::Source));
         }
         if self.store.has(descriptor) {
             return self.store.read(descriptor);

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use super::fetch::Fetcher;
 use crate::error::{Error, Result, Side};
 use crate::image::{Absent, Image, Signature, SignatureForm};
-use crate::oci::{Digest, Tag};
-use crate::registry::{Name, ReferrersForm};
+use crate::oci::{Digest, Name, Tag};
+use crate::registry::ReferrersForm;
 
 /// How far signatures of signatures are followed.
 const DEPTH_MAX: usize = 3;
@@ -33,7 +33,8 @@ pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Ve
                 image.absent.push(Absent { subject: *subject, forms: absent });
             }
             if found.len() > before && image.signatures.len() + found.len() > SIGNATURES_MAX {
-                return Err(Error::verification(format!("it has more than {SIGNATURES_MAX} signatures and referrers")).on(Side::Source));
+                return Err(Error::verification(format!("it has more than {SIGNATURES_MAX} signatures and referrers"))
+                    .on(Side::Source));
             }
         }
         found.retain(|signature| known.insert(signature.descriptor.digest));
@@ -71,13 +72,19 @@ async fn of_subject(
         if !descriptor.media_type.is_image_manifest() {
             notes.push(format!(
                 "referrer {} of {} is a {}, which is not carried",
-                descriptor.digest.short(), subject.short(), descriptor.media_type
+                descriptor.digest.short(),
+                subject.short(),
+                descriptor.media_type
             ));
             continue;
         }
         // The list may name what is long gone; what is there must be about this subject.
         let Some(manifest) = fetcher.manifest(&descriptor).await? else {
-            notes.push(format!("referrer {} of {} is listed, but not there", descriptor.digest.short(), subject.short()));
+            notes.push(format!(
+                "referrer {} of {} is listed, but not there",
+                descriptor.digest.short(),
+                subject.short()
+            ));
             continue;
         };
         if manifest.subject.is_some_and(|about| about.digest == subject) {

@@ -95,7 +95,9 @@ impl Walk<'_> {
                 let place = Child { descriptor: child.clone(), parent: list.digest, is_index };
                 self.children.push(place);
                 if self.children.len() > MANIFESTS_MAX {
-                    return Err(Error::verification(format!("it has more than {MANIFESTS_MAX} children")).on(Side::Source));
+                    return Err(
+                        Error::verification(format!("it has more than {MANIFESTS_MAX} children")).on(Side::Source)
+                    );
                 }
                 if is_index && self.lists.insert(child.digest) {
                     if depth >= INDEX_DEPTH_MAX {
@@ -133,8 +135,13 @@ impl Walk<'_> {
             })
             .collect();
         // An attestation is kept exactly when the image that it speaks of is.
-        let images: HashSet<Digest> =
-            self.children.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(child, _)| child.descriptor.digest).collect();
+        let images: HashSet<Digest> = self
+            .children
+            .iter()
+            .zip(&kept)
+            .filter(|(_, kept)| **kept)
+            .map(|(child, _)| child.descriptor.digest)
+            .collect();
         for (child, kept) in self.children.iter().zip(&mut kept) {
             if let Some(of) = child.descriptor.attests() {
                 *kept = all || images.contains(&of);
@@ -149,7 +156,8 @@ impl Walk<'_> {
         for at in (0..self.children.len()).rev() {
             let digest = self.children[at].descriptor.digest;
             if self.children[at].is_index && self.children[at].descriptor.platform.is_some() {
-                let has_kept = self.children.iter().zip(kept.iter()).any(|(child, kept)| *kept && child.parent == digest);
+                let has_kept =
+                    self.children.iter().zip(kept.iter()).any(|(child, kept)| *kept && child.parent == digest);
                 kept[at] |= has_kept;
             }
         }
@@ -197,14 +205,18 @@ impl Walk<'_> {
             .children
             .iter()
             .zip(selected)
-            .filter(|(child, kept)| **kept && !child.is_index && child.descriptor.platform.as_ref().is_some_and(|p| !p.is_unknown()))
+            .filter(|(child, kept)| {
+                **kept && !child.is_index && child.descriptor.platform.as_ref().is_some_and(|p| !p.is_unknown())
+            })
             .map(|(child, _)| child)
             .collect();
         let descriptor = match images[..] {
             [child] => child.descriptor.clone(),
             _ => {
                 let count = images.len();
-                return self.missing(&format!("index: child needs exactly one child, and {count} are selected"), notes).map(|()| None);
+                return self
+                    .missing(&format!("index: child needs exactly one child, and {count} are selected"), notes)
+                    .map(|()| None);
             }
         };
         let manifest = self.fetcher.required(&descriptor).await?;

@@ -5,11 +5,12 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
+use super::Answer;
 use super::endpoint::{Call, Outcome};
 use super::remote::{Door, Read};
 use super::scope::Scope;
-use super::{Answer, Name};
 use crate::error::{Error, Result};
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, MediaType, json};
 
 /// What a registry did with a manifest that was put.

@@ -1,8 +1,9 @@
 //! [`Pull`]: registries as a [`Source`].
 
-use super::{Client, Name};
+use super::Client;
 use crate::content::{Body, Source, Work};
 use crate::error::{Error, Result};
+use crate::oci::Name;
 use crate::oci::Repository;
 
 /// Where content comes from, when it comes from registries: the repositories that a piece of work names, in

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use super::endpoint::{Call, Endpoint, Outcome};
 use super::retry::{Retry, Trouble};
 use super::transport::read_body;
-use super::{Answer, Name, Put, Referrers, ReferrersForm};
+use super::{Answer, Put, Referrers, ReferrersForm};
 use crate::content::Body;
 use crate::error::{Context, Error, Result, Side};
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, MediaType, Repository, Tag};
 
 /// One repository of a registry. Cheap to clone; holds no connection.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::fault::{Code, Fault};
 use super::server::{Server, header, with};
-use super::{CONTENT_DIGEST, Name, empty, etag, stream};
+use super::{CONTENT_DIGEST, empty, etag, stream};
+use crate::oci::Name;
 use crate::oci::manifest::InvalidManifest;
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, Manifest, MediaType};
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::Name;
 use super::shelf::{Committed, Shelf, ShelfWriter, Upload};
 use crate::content::Body;
 use crate::error::{Error, Result};
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, Manifest, Tag};
 
 /// Content in memory. Clones share it. Without bound: it holds what tests and a demo put in.

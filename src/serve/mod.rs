@@ -4,11 +4,11 @@
 //! kind of content. The protocol is here and nowhere else: a shelf only keeps and finds.
 
 mod blobs;
+mod bundle_shelf;
 mod fault;
 mod lists;
 mod manifests;
 mod memory;
-mod name;
 mod page;
 mod path;
 mod query;
@@ -17,6 +17,8 @@ mod running;
 mod server;
 mod sessions;
 mod shelf;
+mod shown;
+mod store_shelf;
 mod stream;
 mod uploads;
 
@@ -32,10 +34,11 @@ use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+pub use bundle_shelf::BundleShelf;
 pub use memory::MemoryShelf;
-pub use name::Name;
 pub use running::Running;
 pub use shelf::{Committed, Shelf, ShelfWriter, Upload};
+pub use store_shelf::StoreShelf;
 
 use crate::error::{Context, Error, Result};
 use crate::oci::Digest;

@@ -1,7 +1,7 @@
 //! What a request path means. Repository names contain slashes, so no router can split these paths: the
 //! last parts say what is asked for, and everything before them is the name.
 
-use super::Name;
+use crate::oci::Name;
 use crate::oci::{Digest, Registry, Repository};
 
 /// The longest path that is looked at, in bytes: a name of 255, a digest of 135, and room for the words.

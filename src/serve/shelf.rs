@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::Name;
 use crate::content::Body;
 use crate::error::Result;
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, Tag};
 
 /// Content that is served, by repository.

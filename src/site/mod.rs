@@ -3,6 +3,7 @@
 mod file;
 mod lower;
 mod rewrite;
+pub mod state;
 
 use std::path::{Path, PathBuf};
 

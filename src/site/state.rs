@@ -114,7 +114,9 @@ impl Tags {
     /// Whether the bundle of this number may set `tag` to `digest`.
     pub fn verdict(&self, tag: &Tag, name: &BundleName, digest: &Digest) -> Verdict {
         match self.tags.get(tag.as_str()) {
-            Some(set) if (set.epoch, set.sequence) > (name.epoch, name.sequence) && set.digest != *digest => Verdict::Newer(*set),
+            Some(set) if (set.epoch, set.sequence) > (name.epoch, name.sequence) && set.digest != *digest => {
+                Verdict::Newer(*set)
+            }
             _ => Verdict::Set,
         }
     }

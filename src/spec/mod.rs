@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::oci::{Digest, PlatformPattern, Repository, Tag};
 use crate::yaml::{Diagnostics, Document};
 
+pub use crate::image::IndexMode;
 pub use file::SpecFile;
 pub use name::{InvalidStreamName, StreamName};
 pub use schedule::{Cron, InvalidCron, Schedule};
@@ -88,17 +89,6 @@ pub enum MissingPlatform {
     Fail,
     /// The other platforms are taken.
     Skip,
-}
-
-/// What becomes of an index of which only some children are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IndexMode {
-    /// The index stays byte for byte; left-out children are not carried.
-    Sparse,
-    /// All children are carried.
-    Full,
-    /// The one selected child is carried instead of the index.
-    Child,
 }
 
 /// What becomes of foreign layers.

@@ -230,7 +230,7 @@ impl Upload {
     }
 
     /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let writer = self.writer.as_mut().ok_or_else(|| Error::failed("the upload has ended").on(Side::Store))?;
         writer.write(bytes).on(Side::Store)?;
         self.written += bytes.len() as u64;
@@ -238,13 +238,13 @@ impl Upload {
     }
 
     /// How many bytes were written.
-    pub fn written(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         self.written
     }
 
     /// Gives the content its name when it has digest `expected`; otherwise returns the digest that it has, and
     /// nothing stays.
-    pub fn commit(mut self, expected: &Digest) -> Result<Result<u64, Digest>> {
+    pub fn keep(mut self, expected: &Digest) -> Result<Result<u64, Digest>> {
         let hashes = std::mem::replace(&mut self.hashes, Hashes::new(&Digest::Sha256([0; 32])));
         let (sha256, table) = hashes.finish();
         let found = match expected {

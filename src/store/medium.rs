@@ -9,10 +9,18 @@ use bytes::BytesMut;
 use super::{Store, ingest};
 use crate::content::{Body, PIECE_SIZE, Rejected, Source, Status, Target, Work};
 use crate::error::{Context, Error, Result, Side};
+use crate::oci::Digest;
 
 impl Source for Arc<Store> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
-        file_body(self.open_blob(&work.descriptor.digest)?, offset, work.span.end)
+        self.body(&work.descriptor.digest, offset, work.span.end)
+    }
+}
+
+impl Store {
+    /// The bytes of a blob from `offset` to `end`, read by a blocking thread of their own.
+    pub fn body(&self, digest: &Digest, offset: u64, end: u64) -> Result<Body> {
+        Ok(file_body(self.open_blob(digest)?, offset, end))
     }
 }
 
@@ -34,7 +42,7 @@ impl Target for Arc<Store> {
 }
 
 /// The bytes of `file` from `offset` to `end`, read by a blocking thread of its own.
-pub(crate) fn file_body(file: File, offset: u64, end: u64) -> Result<Body> {
+fn file_body(file: File, offset: u64, end: u64) -> Body {
     let (sender, body) = Body::channel();
     tokio::task::spawn_blocking(move || {
         let mut at = offset;
@@ -51,5 +59,5 @@ pub(crate) fn file_body(file: File, offset: u64, end: u64) -> Result<Body> {
         }
         sender.blocking_finish(Ok(()));
     });
-    Ok(body)
+    body
 }

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag, json};
-use crate::registry::{Name, Put, Remote};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json};
+use crate::registry::{Put, Remote};
 
 /// What came of listing a referrer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,12 @@ pub enum Listed {
 
 /// Makes sure that `referrer`, which was pushed, is found from `subject`. What is listed already stays: merged, never
 /// overwritten.
-pub async fn list_referrer(remote: &Remote, subject: &Digest, referrer: &Descriptor, manifest: &Manifest) -> Result<Listed> {
+pub async fn list_referrer(
+    remote: &Remote,
+    subject: &Digest,
+    referrer: &Descriptor,
+    manifest: &Manifest,
+) -> Result<Listed> {
     if remote.supports_referrers().await? {
         return Ok(Listed::ByApi);
     }
@@ -36,9 +41,11 @@ pub async fn list_referrer(remote: &Remote, subject: &Digest, referrer: &Descrip
     let bytes = json::canonical_compact(&index).map_err(|error| Error::failed(error.to_string()))?;
     match remote.put_manifest(&name, &MediaType::OCI_INDEX, Bytes::from(bytes)).await? {
         Put::Accepted { .. } => Ok(Listed::ByTag),
-        Put::Refused(answer) => Err(Error::new(Kind::Refused, format!("it does not take the list of referrers {name}: {answer}"))
-            .while_(remote.repository())
-            .on(Side::Target)),
+        Put::Refused(answer) => {
+            Err(Error::new(Kind::Refused, format!("it does not take the list of referrers {name}: {answer}"))
+                .while_(remote.repository())
+                .on(Side::Target))
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::content::{Limits, Source, Work, copy};
 use crate::error::{Error, Kind, Result, Side};
 use crate::monitor::Silent;
-use crate::oci::Descriptor;
-use crate::registry::{Answer, Name, Put};
+use crate::oci::{Descriptor, Name};
+use crate::registry::{Answer, Put};
 
 use super::RegistryTarget;
 
@@ -28,7 +28,8 @@ pub enum Rung {
 
 /// Codes with which registries refuse an index whose children they do not have. There is no common one: distribution and
 /// Docker Hub, Nexus, zot and Quay, and others each have their own.
-const MISSING_CHILD_CODES: [&str; 4] = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN"];
+const MISSING_CHILD_CODES: [&str; 4] =
+    ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN"];
 
 /// Puts `root`, an index of which children were left out; `stubs` is the work of pushing those of them that came along
 /// (empty where stubs are not allowed).

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::content::{Rejected, Role, Source, Status, Target, Work, read_limited};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Digest, MANIFEST_SIZE_MAX, Repository};
-use crate::registry::{Name, Put, Remote};
+use crate::oci::{Digest, MANIFEST_SIZE_MAX, Name, Repository};
+use crate::registry::{Put, Remote};
 
 /// One repository of a target. Blobs are looked up in it; what another repository of the target is known to have is
 /// mounted. Manifests are always put: a registry may say that one exists and still refuse the index that lists it.

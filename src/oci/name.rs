@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::oci::{Digest, Repository, Tag};
+use super::{Digest, Repository, Tag};
 
 /// The name of a manifest in a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ pub enum Name {
 
 impl Name {
     /// `repository:tag` or `repository@digest`, as people and tools write it.
-    pub(super) fn within(&self, repository: &Repository) -> String {
+    pub fn within(&self, repository: &Repository) -> String {
         match self {
             Name::Tag(tag) => format!("{repository}:{tag}"),
             Name::Digest(digest) => format!("{repository}@{digest}"),
