@@ -125,6 +125,12 @@ pub(super) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
             "{host} shows a certificate that is not trusted here: install its CA, or name it in SSL_CERT_FILE"
         )));
     }
+    // What TLS says when the other side answers in plain text.
+    if text.contains("InvalidContentType") {
+        return Trouble::Final(
+            made.help(format!("{host} speaks no TLS: configure plain HTTP for it if that is meant")),
+        );
+    }
     if error.is_builder() {
         return Trouble::Final(made);
     }
