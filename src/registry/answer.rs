@@ -69,7 +69,7 @@ impl Answer {
         let errors: Vec<Entry> = json::parse::<Envelope>(body)
             .map(|envelope| envelope.errors.into_iter().take(ENTRIES_MAX).map(Entry::from).collect())
             .unwrap_or_default();
-        let text = if errors.is_empty() { readable(&String::from_utf8_lossy(body)) } else { String::new() };
+        let text = if errors.is_empty() { gist(body) } else { String::new() };
         let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         Answer { status: status.as_u16(), errors, text, host: host.to_owned(), help: None, after }
     }
@@ -138,10 +138,36 @@ impl From<RawEntry> for Entry {
     }
 }
 
-/// One line of a text from outside.
+/// What a body that is no error envelope says to people.
+fn gist(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if !text.trim_start().starts_with('<') {
+        return readable(&text);
+    }
+    // Object stores answer in XML and repeat the signed request in it; of that, and of HTML pages, only this
+    // is for people.
+    let within = |tag: &str| text.split_once(&format!("<{tag}>"))?.1.split_once(&format!("</{tag}>")).map(|(t, _)| t);
+    let parts: Vec<&str> = ["Code", "Message", "title"].into_iter().filter_map(within).collect();
+    readable(&parts.join(": "))
+}
+
+/// One line of a text from outside, shortened. Addresses lose their query: it may hold a signature.
 fn readable(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LENGTH_MAX).collect();
-    line.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+    let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+    let mut line = String::new();
+    for word in words {
+        if line.len() > TEXT_LENGTH_MAX {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        match word.split_once('?') {
+            Some((address, _)) if address.contains("://") => line.extend([address, "?…"]),
+            _ => line.push_str(word),
+        }
+    }
+    line.chars().take(TEXT_LENGTH_MAX).collect()
 }
 
 impl fmt::Display for Answer {
@@ -195,6 +221,13 @@ mod tests {
         let rows = [
             (404, "404 page not found\n", "404 404 page not found"),
             (403, "", "403 Forbidden"),
+            (413, "<html><title>413 Too Large</title><body>x</body></html>", "413 413 Too Large"),
+            (
+                403,
+                "<?xml?><Error><Code>ExpiredToken</Code><Message>expired</Message><Signature>s3cr3t</Signature></Error>",
+                "403 ExpiredToken: expired",
+            ),
+            (400, "Get \"https://s3.example/x?sig=s3cr3t\":\n EOF", "400 Get \"https://s3.example/x?… EOF"),
             (400, r#"{"errors":[{"code":"X","message":"no\u001b[31m"}]}"#, "400 X: no [31m"),
             (400, r#"{"errors":[{"code":7,"detail":{"a":1}},5]}"#, r#"400 {"errors":[{"code":7,"detail":{"a":1}},5]}"#),
             (

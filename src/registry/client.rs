@@ -79,9 +79,10 @@ impl Client {
         let config = self.0.config.registries.get(registry);
         let path: Arc<str> = name.path().into();
         let door = |endpoint, retry| Door { endpoint, path: path.clone(), retry };
+        // What a target has is asked of the target itself, never of a cache of it.
+        let mirrors = config.filter(|_| self.0.side == Side::Source).map_or(&[][..], |config| &config.mirrors);
         // A mirror is asked once: what helps against its trouble is the registry behind it.
-        let mirrors = config.map(|config| config.mirrors.as_slice()).unwrap_or_default().iter();
-        let mirrors = mirrors.filter_map(|url| Some(door(self.mirror(url)?, self.0.retry.once()))).collect();
+        let mirrors = mirrors.iter().filter_map(|url| Some(door(self.mirror(url)?, self.0.retry.once()))).collect();
         let own = door(self.own(registry, config), self.0.retry);
         Remote::new(name.clone(), self.0.side, mirrors, own)
     }

@@ -99,6 +99,13 @@ impl Credentials {
         Credentials(Arc::new(Inner { files, warned: Mutex::default() }))
     }
 
+    /// What one file with this text would say.
+    #[cfg(test)]
+    pub(super) fn from_json(text: &str) -> Self {
+        let value: Value = serde_json::from_str(text).unwrap_or_default();
+        Self::from_parts(vec![AuthFile::from_value("a file".to_owned(), &value)])
+    }
+
     /// The login for a repository; `None` for nobody.
     pub(super) fn find(&self, registry: &Registry, path: &str) -> Option<Login> {
         for file in &self.0.files {
@@ -219,11 +226,6 @@ fn login(auth: &Value) -> Option<Login> {
 mod tests {
     use super::*;
 
-    fn credentials(text: &str) -> Credentials {
-        let value: Value = serde_json::from_str(text).unwrap();
-        Credentials::from_parts(vec![AuthFile::from_value("file".into(), &value)])
-    }
-
     fn user(credentials: &Credentials, registry: &str, path: &str) -> Option<String> {
         match credentials.find(&registry.parse().unwrap(), path)? {
             Login::Password { user, password } => Some(format!("{user}:{}", password.expose())),
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn keys_of_every_form() {
         // a:b, c:d, e:f
-        let file = credentials(
+        let file = Credentials::from_json(
             r#"{"auths": {
                 "https://index.docker.io/v1/": {"auth": "YTpi"},
                 "r.example:5000": {"auth": "YzpkAAA="},
@@ -262,7 +264,7 @@ mod tests {
 
     #[test]
     fn helpers_are_noted_and_secrets_are_not_shown() {
-        let file = credentials(
+        let file = Credentials::from_json(
             r#"{"auths": {"a.example": {}, "b.example": {"auth": "eDpzM2NyM3Q="}}, "credsStore": "x",
                 "credHelpers": {"b.example": "y", "c.example": "z"}}"#,
         );

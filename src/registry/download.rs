@@ -89,7 +89,7 @@ impl Door {
             return Ok(Some(opened));
         }
         match self.endpoint.attempt(&call).await? {
-            Outcome::Good(response) => self.from_start(response, descriptor, at).map(Some),
+            Outcome::Good(response) => self.whole(response, descriptor, at).map(Some),
             Outcome::Bad(answer) if answer.is_absent() => Ok(None),
             Outcome::Bad(answer) => Err(answer.into_error().into()),
         }
@@ -102,7 +102,7 @@ impl Door {
             return Ok(None);
         };
         if response.status().as_u16() != 206 {
-            return self.from_start(response, descriptor, at).map(Some);
+            return self.whole(response, descriptor, at).map(Some);
         }
         let told = response.headers().get(CONTENT_RANGE).and_then(|value| content_range(value.to_str().ok()?));
         match told {
@@ -114,7 +114,7 @@ impl Door {
         }
     }
 
-    fn from_start(&self, response: Response, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
+    fn whole(&self, response: Response, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
         self.check_size(content_length(response.headers()), descriptor)?;
         Ok(Opened { response, skip: at })
     }

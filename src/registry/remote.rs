@@ -1,7 +1,8 @@
 //! [`Remote`]: one repository, as the stages see it.
 //!
 //! Everything that only reads asks the mirrors first, in order, and then the registry itself; a mirror that
-//! cannot be reached, does not have it, or answers nonsense is passed over. Writing goes to the registry.
+//! cannot be reached, does not have it, or answers nonsense is passed over. Writing goes to the registry, and so
+//! does everything on the side of a target: what a cache of it has says nothing.
 
 use std::sync::Arc;
 

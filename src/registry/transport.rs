@@ -16,8 +16,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a registry may think before its answer begins. Registries that fetch from elsewhere first take their time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an answer's body may stand still.
-pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer's body may stand still: longer than the pauses of a busy object store. Tests do not wait so long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
 
 /// How long an unused connection is kept: less than the 60 s after which common proxies close theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -124,6 +124,12 @@ pub(super) fn trouble(host: &str, error: reqwest::Error) -> Trouble {
         return Trouble::Final(made.help(format!(
             "{host} shows a certificate that is not trusted here: install its CA, or name it in SSL_CERT_FILE"
         )));
+    }
+    // What TLS says when the other side answers in plain text.
+    if text.contains("InvalidContentType") {
+        return Trouble::Final(
+            made.help(format!("{host} speaks no TLS: configure plain HTTP for it if that is meant")),
+        );
     }
     if error.is_builder() {
         return Trouble::Final(made);

@@ -137,3 +137,26 @@ async fn nobody_there_is_an_error_that_names_the_host() {
     assert!(error.to_string().contains("connect to 127.0.0.1:1"), "{error}");
     drop(server);
 }
+
+#[tokio::test]
+async fn a_refresh_token_is_posted_or_else_shown_as_a_password() {
+    // What the token server says to the POST, and what is asked after it.
+    for (status, then) in [(200, "GET"), (405, "GET /token"), (401, "GET /token")] {
+        let server = Server::start(move |seen| {
+            let realm = format!(r#"Bearer realm="http://{}/token",service="s""#, seen.header("host"));
+            match (seen.method.as_str(), seen.header("authorization")) {
+                ("POST", _) => reply(status, &[], r#"{"access_token":"good"}"#),
+                (_, "Bearer good") => reply(200, &[], BODY),
+                (_, "Basic PHRva2VuPjpyZWZyZXNo") => reply(200, &[], r#"{"token":"good"}"#),
+                _ => reply(401, &[("www-authenticate", &realm)], ""),
+            }
+        })
+        .await;
+        let file = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh"}}}}}}"#, server.registry());
+        remote_as(&server, Credentials::from_json(&file)).tags().await.unwrap();
+        let seen = server.seen();
+        let form = "grant_type=refresh_token&service=s&client_id=sealift&scope=repository%3Ateam%2Fapp%3Apull&refresh_token=refresh";
+        assert_eq!((seen[1].line().as_str(), &seen[1].body[..]), ("POST /token", form.as_bytes()));
+        assert!(seen[2].line().starts_with(then), "{:?}", server.lines());
+    }
+}

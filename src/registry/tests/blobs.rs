@@ -1,5 +1,5 @@
 use super::super::Pull;
-use super::server::{Seen, Server, cut, error, reply, unannounced};
+use super::server::{Seen, Server, cut, error, reply, stuck, unannounced};
 use super::*;
 use crate::Kind;
 use crate::content::{Role, Source, Work};
@@ -56,6 +56,17 @@ async fn a_cut_blob_goes_on_where_it_was_cut() {
     assert_eq!(fetch(&server, 0).await.unwrap(), bytes(SIZE));
     let asked: Vec<Option<usize>> = server.seen().iter().map(range).collect();
     assert_eq!(asked, (0..10).map(|n| (n > 0).then_some(n * 30_000)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_blob_that_stands_still_goes_on_over_another_connection() {
+    let server = Server::start(|seen| match seen.nth {
+        0 => reply(200, &[("content-length", "300000")], stuck(bytes(SIZE).slice(..1000))),
+        _ => proper(seen),
+    })
+    .await;
+    assert_eq!(fetch(&server, 0).await.unwrap(), bytes(SIZE));
+    assert_eq!(range(&server.seen()[1]), Some(1000));
 }
 
 #[tokio::test]

@@ -8,11 +8,18 @@ use crate::oci::{Descriptor, Digest, MediaType, Tag};
 const MANIFEST: &str = "{}";
 
 fn behind(server: &Server, mirrors: &[String]) -> Remote {
+    behind_on(Side::Source, server, mirrors)
+}
+
+fn behind_on(side: Side, server: &Server, mirrors: &[String]) -> Remote {
     let mirrors = mirrors.iter().map(|url| url.parse().unwrap()).collect();
     let config = Config {
         registries: [(server.registry(), RegistryConfig { mirrors, plain_http: false })].into_iter().collect(),
     };
-    client(&config, Credentials::of(server.registry(), "me", "pw")).repository(&server.repository("team/app"))
+    let credentials = Credentials::of(server.registry(), "me", "pw");
+    let client =
+        Client::new(&config, credentials, side).unwrap().with_retry(Retry::default().with_base(Duration::ZERO));
+    client.repository(&server.repository("team/app"))
 }
 
 #[tokio::test]
@@ -44,6 +51,15 @@ async fn a_mirror_that_helps_is_enough_for_reading_alone() {
     assert!(server.lines().is_empty());
     remote.put_manifest(&name, &MediaType::OCI_MANIFEST, MANIFEST.into()).await.unwrap();
     assert_eq!((mirror.lines().len(), server.lines().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_a_target_has_is_asked_of_itself() {
+    let mirror = Server::start(|_| reply(200, &[], MANIFEST)).await;
+    let server = Server::start(|_| error(404, "BLOB_UNKNOWN")).await;
+    let remote = behind_on(Side::Target, &server, &[mirror.url("")]);
+    assert_eq!(remote.blob_exists(&Digest::of(b"x")).await.unwrap(), None);
+    assert!(mirror.lines().is_empty());
 }
 
 #[tokio::test]

@@ -50,3 +50,26 @@ fn bytes(length: usize) -> Bytes {
     };
     (0..length).map(|_| next()).collect::<Vec<u8>>().into()
 }
+
+/// The stages run in tasks, so everything must be able to move between threads.
+#[tokio::test]
+async fn futures_are_send() {
+    fn send<T: Send>(future: T) {
+        drop(future);
+    }
+    let server = Server::start(|_| server::reply(500, &[], "")).await;
+    let (remote, digest) = (remote(&server), crate::oci::Digest::of(b""));
+    let name = super::Name::Digest(digest);
+    let descriptor = crate::oci::Descriptor::of(crate::oci::MediaType::OCI_EMPTY, b"");
+    send(remote.head_manifest(&name));
+    send(remote.get_manifest(&name, Some(&descriptor)));
+    send(remote.put_manifest(&name, &descriptor.media_type, Bytes::new()));
+    send(remote.delete_manifest(&name));
+    send(remote.tags());
+    send(remote.referrers(&digest));
+    send(remote.supports_referrers());
+    send(remote.blob_exists(&digest));
+    send(remote.open_blob(&descriptor, 0));
+    send(remote.mount(&digest, remote.repository()));
+    send(remote.push_blob(&descriptor, |_| async { Ok(Body::full("")) }));
+}

@@ -107,6 +107,11 @@ pub fn cut(bytes: Bytes) -> Body {
     Body::from_stream(stream::iter([Ok(bytes)]).chain(stream::once(end)))
 }
 
+/// These bytes, and then nothing more, though the connection stays.
+pub fn stuck(bytes: Bytes) -> Body {
+    Body::from_stream(stream::iter([Ok::<_, std::io::Error>(bytes)]).chain(stream::pending()))
+}
+
 /// These bytes, without their number.
 pub fn unannounced(bytes: Bytes) -> Body {
     Body::from_stream(stream::iter([Ok::<_, std::io::Error>(bytes)]))
