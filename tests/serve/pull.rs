@@ -144,15 +144,27 @@ async fn referrers_are_listed_and_filtered() {
 }
 
 #[tokio::test]
-async fn many_referrers_come_in_pages() {
+async fn many_or_large_referrers_come_in_pages() {
     let registry = Registry::start().await;
     let subject = Digest::of(b"subject");
-    for n in 0..501 {
+    let keep = |repository: &str, n: usize, note: &str| {
         let subject = json!({ "mediaType": OCI_INDEX, "digest": subject, "size": 7 });
-        let bytes = json!({ "manifests": [], "subject": subject, "artifactType": "a/b", "n": n }).to_string();
+        let annotations = json!({ "n": n.to_string(), "note": note });
+        let artifact =
+            json!({ "manifests": [], "subject": subject, "artifactType": "a/b", "annotations": annotations });
+        let bytes = artifact.to_string();
         let descriptor = Descriptor::of(MediaType::OCI_INDEX, bytes.as_bytes());
-        registry.shelf.writer().unwrap().put_manifest("a", None, &descriptor, bytes.as_bytes()).unwrap();
+        registry.shelf.writer().unwrap().put_manifest(repository, None, &descriptor, bytes.as_bytes()).unwrap();
+    };
+    for n in 0..501 {
+        keep("a", n, "");
     }
+    for n in 0..2 {
+        keep("large", n, &"x".repeat(3 << 20));
+    }
+    let large = registry.get(&format!("/v2/large/referrers/{subject}")).await;
+    assert_eq!(large.json()["manifests"].as_array().unwrap().len(), 1);
+    assert!(large.header("link").contains("rel=\"next\""));
     let first = registry.get(&format!("/v2/a/referrers/{subject}?artifactType=a/b")).await;
     assert_eq!(first.json()["manifests"].as_array().unwrap().len(), 500);
     let next = first.header("link").split(['<', '>']).nth(1).unwrap().to_owned();
