@@ -1,13 +1,15 @@
 //! The embedded registry with real clients, and sample images on a real registry.
 
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
+
 mod support;
 
 use std::sync::Arc;
 
-use sealift::oci::Descriptor;
+use sealift::oci::{Descriptor, Tag};
 use sealift::sample::{ImageBuilder, SampleImage, seed};
 use sealift::serve::{MemoryShelf, Name, Running, Shelf, ShelfWriter};
-use support::{Clients, DockerRegistry, debian_busybox_image, have, push_sample};
+use support::{Clients, DockerRegistry, Settings, debian_busybox_image, have, push_sample};
 
 fn image(docker: bool) -> SampleImage {
     let builder = ImageBuilder::new()
@@ -92,7 +94,10 @@ async fn podman_pulls_from_a_sparse_index_and_pushes() {
 /// Sample images are what a strict registry takes, and real clients find what was pushed.
 #[tokio::test]
 async fn a_real_registry_takes_sample_images() {
-    let Some(registry) = DockerRegistry::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let access_log = folder.path().join("access.log");
+    let settings = Settings { access_log: Some(access_log.clone()), ..Settings::default() };
+    let Some(registry) = DockerRegistry::start_with(settings).await else { return };
     let oci = ImageBuilder::new()
         .platform("linux", "amd64", "")
         .random_layer(10_000, 1)
@@ -112,6 +117,12 @@ async fn a_real_registry_takes_sample_images() {
     let source = format!("docker://{}/team/docker:1", registry.host());
     let raw = clients.skopeo_ok(&["inspect", "--raw", "--tls-verify=false", &source]).await;
     assert!(raw.contains("manifest.list.v2+json"));
+    let source = format!("docker://{}/team/oci", registry.host());
+    let tags = clients.skopeo_ok(&["list-tags", "--tls-verify=false", &source]).await;
+    for tag in [Tag::cosign(&oci.root.digest, "sig"), Tag::referrers_fallback(&oci.root.digest)] {
+        assert!(tags.contains(tag.as_str()), "{tag} is not in {tags}");
+    }
+    assert!(std::fs::read_to_string(access_log).unwrap().contains("PUT /v2/team/oci/manifests/1 "));
 }
 
 /// A true image goes from a real registry into the embedded one, and podman pulls it there.

@@ -7,6 +7,7 @@ mod builder;
 mod documents;
 mod image;
 mod layer;
+mod made;
 mod seed;
 
 pub use builder::ImageBuilder;

@@ -14,9 +14,12 @@ use crate::oci::{Descriptor, Digest, MediaType};
 /// Says that the answer was filtered, so that clients need not do it again.
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// The most referrers of one answer. With an annotation or two for each, an answer stays within the 4 MiB that
-/// clients read of an index.
+/// The most referrers of one answer.
 const REFERRERS_PAGE_MAX: usize = 500;
+
+/// The most bytes of annotations in one answer, as long as it has one referrer: clients read 4 MiB of an index, and
+/// one manifest alone can have annotations of nearly that size.
+const ANNOTATIONS_PAGE_MAX: usize = 2 * 1024 * 1024;
 
 /// `GET /v2/_catalog`
 pub(super) async fn catalog(server: &Server, query: &Query) -> Result<Response, Fault> {
@@ -68,8 +71,9 @@ fn cut_referrers(found: &mut Vec<Descriptor>, query: &Query, path: &str) -> Opti
     if let Some(last) = query.get("last").and_then(|last| last.parse::<Digest>().ok()) {
         found.retain(|descriptor| descriptor.digest > last);
     }
-    let more = found.len() > REFERRERS_PAGE_MAX;
-    found.truncate(REFERRERS_PAGE_MAX);
+    let length = page_length(found);
+    let more = found.len() > length;
+    found.truncate(length);
     let last = found.last().filter(|_| more)?.digest.to_string();
     let mut next = url::form_urlencoded::Serializer::new(String::new());
     next.append_pair("last", &last);
@@ -77,6 +81,16 @@ fn cut_referrers(found: &mut Vec<Descriptor>, query: &Query, path: &str) -> Opti
         next.append_pair("artifactType", kind);
     }
     Some(format!("<{path}?{}>; rel=\"next\"", next.finish()))
+}
+
+/// How many of these fit into one answer; at least one where there is one.
+fn page_length(found: &[Descriptor]) -> usize {
+    let mut bytes = 0;
+    let fits = |descriptor: &&Descriptor| {
+        bytes += descriptor.annotations.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        bytes <= ANNOTATIONS_PAGE_MAX
+    };
+    found.iter().take(REFERRERS_PAGE_MAX).take_while(fits).count().max(found.len().min(1))
 }
 
 fn linked(response: Response, link: Option<String>) -> Response {

@@ -31,6 +31,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::HeaderName;
 use axum::response::Response;
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -77,6 +78,12 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
+    // Small answers must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+    });
     let serving = axum::serve(listener, router(shelf)).with_graceful_shutdown(shutdown);
     tokio::select! {
         ended = serving => ended.map_err(Error::from).while_(|| "serve the registry"),
