@@ -152,8 +152,8 @@ fn platforms(at: At<'_>, written: &[String]) -> Option<Vec<PlatformPattern>> {
     // `each` compares as written; arm64 and arm64/v8 are one platform.
     let mut seen = BTreeSet::new();
     for (i, pattern) in parsed.iter().enumerate() {
-        let spelled_before = written.iter().take(i).any(|text| Some(text) == written.get(i));
-        if !seen.insert(pattern) && !spelled_before {
+        let spelled_before = || written.iter().take(i).any(|text| Some(text) == written.get(i));
+        if !seen.insert(pattern) && !spelled_before() {
             at.item(i).wrong(Fault::new("another spelling of a platform that is in this list already"));
         }
     }

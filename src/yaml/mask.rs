@@ -4,8 +4,10 @@ use super::tree::{Node, Shape};
 use super::{At, Fault};
 
 /// Keys whose value is a secret wherever they stand (compared in lower case, without `-` and `_`).
-const SECRET_KEYS: [&str; 14] = [
+const SECRET_KEYS: [&str; 16] = [
     "password",
+    "pass",
+    "pwd",
     "passwd",
     "passphrase",
     "token",
@@ -34,8 +36,9 @@ fn userinfo_end(word: &str) -> Option<usize> {
     let rest = word.get(start..)?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let end = authority.rfind('@')?;
-    // Without a scheme a colon is needed: a person's mail address is no secret.
-    let named = with_scheme || authority.get(..end)?.contains(':');
+    let digest = authority.get(end..).is_some_and(|rest| rest.starts_with("@sha256:") || rest.starts_with("@sha512:"));
+    // Without a scheme a colon is needed: a person's mail address is no secret. Nor is `x:1@sha256:…`.
+    let named = with_scheme || authority.get(..end)?.contains(':') && !digest;
     named.then_some(start + end)
 }
 
@@ -83,7 +86,8 @@ fn masked_line(line: &str) -> String {
     let mut hidden = vec![false; line.len()];
     let mut hide = |from: usize, to: usize| hidden.iter_mut().take(to).skip(from).for_each(|byte| *byte = true);
     for (colon, _) in line.match_indices(':') {
-        let key = line.get(..colon).unwrap_or_default().rsplit(['{', ',', ' ', '\t', '-']).next().unwrap_or_default();
+        let before = line.get(..colon).unwrap_or_default().trim_end();
+        let key = before.rsplit(['{', ',', ' ', '\t']).next().unwrap_or_default();
         if is_secret_key(key.trim_matches(['"', '\''])) {
             hide(colon + 1, line.len());
         }
@@ -114,6 +118,9 @@ mod tests {
             ("- bob:pässe@a.example/x\n", "- **********@a.example/x\n"),
             ("  password: hunter2", "  password: *******"),
             ("a: {\"token\": abc, b: c}", "a: {\"token\": **** ** **"),
+            ("api-key : hunter2", "api-key : *******"),
+            ("- pwd: hunter2", "- pwd: *******"),
+            ("source: nginx:1@sha256:00", "source: nginx:1@sha256:00"),
             ("source: docker.io/library/nginx", "source: docker.io/library/nginx"),
             ("digest: a.example/x@sha256:00", "digest: a.example/x@sha256:00"),
             ("acknowledge: ask bob@a.example", "acknowledge: ask bob@a.example"),

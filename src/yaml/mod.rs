@@ -9,6 +9,7 @@
 
 mod cursor;
 mod diagnostic;
+mod label;
 mod mask;
 mod schema;
 mod similar;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 pub use cursor::At;
 pub use diagnostic::{Diagnostic, Diagnostics, Fault, Place};
+pub use label::{LABEL_LENGTH_MAX, is_label};
 pub use schema::{NotHonoured, schema};
 use tree::{Located, Node};
 
@@ -34,6 +36,9 @@ pub const KINDS: [&str; 3] = ["MirrorSpec", "Site", "Config"];
 
 /// The largest document that is read. The largest sensible one is a hundredth of this.
 pub const SIZE_MAX: u64 = 1024 * 1024;
+
+/// How many faults of one document are kept: enough to say everything, and a bound on the work.
+const FOUND_MAX: usize = 1000;
 
 /// A document whose syntax is right.
 #[derive(Debug)]
@@ -126,6 +131,7 @@ impl diagnostic::Source {
     /// The diagnostics for what was found in this source, in the order of the text.
     fn diagnostics(&self, mut found: Vec<Located>) -> Diagnostics {
         found.sort_by_key(|located| located.span.start);
+        found.truncate(FOUND_MAX);
         Diagnostics::new(found.into_iter().map(|located| self.diagnostic(located)).collect())
     }
 
