@@ -1,6 +1,6 @@
 //! The entries of `images`, with what they take from `defaults`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::file::{
@@ -243,12 +243,11 @@ fn signatures(at: At<'_>, file: Option<&SignaturesFile>, unsaid: Signatures) -> 
 
 /// Reports names that two entries give: which of the two would the tag on the target be?
 fn each_name_once(list: At<'_>, images: &[ImageSpec]) {
-    let mut names: BTreeMap<(&Repository, &Tag), usize> = BTreeMap::new();
+    let mut selections: HashMap<(&Repository, &Selection), &str> = HashMap::new();
+    let mut names: HashMap<(&Repository, &Tag), usize> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
-        let same =
-            images.iter().take(i).find(|other| other.source == image.source && other.selection == image.selection);
-        if let Some(other) = same {
-            let fault = Fault::new(format!("the same images of {} are chosen at {}", image.source, other.place));
+        if let Some(place) = selections.insert((&image.source, &image.selection), &image.place) {
+            let fault = Fault::new(format!("the same images of {} are chosen at {place}", image.source));
             list.item(i).wrong(fault.expected("each once; put all platforms into one entry"));
             continue;
         }

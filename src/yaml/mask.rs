@@ -23,6 +23,9 @@ const SECRET_KEYS: [&str; 16] = [
     "apikey",
 ];
 
+/// The longest way to write one of them: with quotes, dashes and underscores between its words.
+const SECRET_KEY_LENGTH_MAX: usize = 32;
+
 fn is_secret_key(key: &str) -> bool {
     SECRET_KEYS.contains(&key.to_lowercase().replace(['-', '_'], "").as_str())
 }
@@ -85,12 +88,8 @@ pub(super) fn secrets(text: &str) -> String {
 fn masked_line(line: &str) -> String {
     let mut hidden = vec![false; line.len()];
     let mut hide = |from: usize, to: usize| hidden.iter_mut().take(to).skip(from).for_each(|byte| *byte = true);
-    for (colon, _) in line.match_indices(':') {
-        let before = line.get(..colon).unwrap_or_default().trim_end();
-        let key = before.rsplit(['{', ',', ' ', '\t']).next().unwrap_or_default();
-        if is_secret_key(key.trim_matches(['"', '\''])) {
-            hide(colon + 1, line.len());
-        }
+    if let Some((colon, _)) = line.match_indices(':').find(|(colon, _)| secret_key_ends(line, *colon)) {
+        hide(colon + 1, line.len());
     }
     let mut start = 0;
     for word in line.split_inclusive(|c: char| c.is_whitespace() || "\"'[]{},".contains(c)) {
@@ -105,6 +104,15 @@ fn masked_line(line: &str) -> String {
         _ => c.to_string(),
     };
     line.char_indices().map(stars).collect()
+}
+
+/// Whether the colon at `colon` follows a key whose value is a secret.
+fn secret_key_ends(line: &str, colon: usize) -> bool {
+    let before = line.get(..colon).unwrap_or_default().trim_end();
+    // No such key is longer; reading back to the start of a long line for every colon would take for ever.
+    let window = before.char_indices().rev().nth(SECRET_KEY_LENGTH_MAX).map_or(0, |(at, _)| at);
+    let key = before.get(window..).unwrap_or_default().rsplit(['{', ',', ' ', '\t']).next().unwrap_or_default();
+    is_secret_key(key.trim_matches(['"', '\'']))
 }
 
 #[cfg(test)]

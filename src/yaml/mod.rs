@@ -65,7 +65,7 @@ impl Document {
         })?;
         // The tree's offsets are those of this text, so the mark goes before anything looks at it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = diagnostic::Source { file: file.into(), text: text.into(), shown: mask::secrets(text).into() };
+        let source = diagnostic::Source::new(file, text);
         match tree::walk(text) {
             Ok(root) => Ok(Document { source, root }),
             Err(faults) => Err(source.diagnostics(faults)),
@@ -137,9 +137,8 @@ impl diagnostic::Source {
 
     fn diagnostic(&self, located: Located) -> Diagnostic {
         let span = one_line(&self.text, located.span);
-        let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, begin) = self.line(span.start);
+        let column = self.text.get(begin..span.start).unwrap_or_default().chars().count() + 1;
         let place = Place { line, column, span, text: Arc::clone(&self.shown) };
         Diagnostic { file: self.file.clone(), place: Some(place), fault: located.fault }
     }
