@@ -6,22 +6,20 @@ use super::file::{RewriteFile, SiteFile, StubsWord};
 use super::rewrite::Wrong;
 use super::{KIND, Rewrite, Site, Stubs};
 use crate::oci::{Registry, Repository};
-use crate::spec::StreamName;
-use crate::yaml::{At, Diagnostics, Document, Fault};
+use crate::yaml::{At, Diagnostics, Document, Fault, LABEL_LENGTH_MAX, is_label};
 
 /// The site that `document` means.
 pub(super) fn site(document: &Document) -> Result<Site, Diagnostics> {
     let file: SiteFile = document.deserialize(KIND)?;
     document.check(|at| {
-        // The alphabet of a stream's name: a site's name becomes part of file names too.
-        let name: Option<StreamName> = at.key("name").parsed(&file.name);
+        let name = name(at.key("name"), &file.name);
         let registry: Option<Registry> = at.key("registry").parsed(&file.registry);
         let prefix = prefix(at.key("prefix"), file.prefix.as_deref().unwrap_or_default(), registry.as_ref());
         let rewrite = rewrite(at.key("rewrite"), &file.rewrite);
         let keys = keys(at.key("keys"), &file.keys);
         refuse(at, &file);
         Some(Site {
-            name: name?.to_string(),
+            name: name?,
             registry: registry?,
             prefix: prefix?,
             rewrite: rewrite?,
@@ -32,6 +30,15 @@ pub(super) fn site(document: &Document) -> Result<Site, Diagnostics> {
             },
         })
     })
+}
+
+fn name(at: At<'_>, text: &str) -> Option<String> {
+    if !is_label(text) {
+        let expected = format!("1 to {LABEL_LENGTH_MAX} lower-case letters, digits and dashes, for example enclave-a");
+        at.wrong(Fault::new(format!("{text:?} is no name")).expected(expected));
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn prefix(at: At<'_>, text: &str, registry: Option<&Registry>) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The entries of `images`, with what they take from `defaults`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::file::{
@@ -152,8 +152,8 @@ fn platforms(at: At<'_>, written: &[String]) -> Option<Vec<PlatformPattern>> {
     // `each` compares as written; arm64 and arm64/v8 are one platform.
     let mut seen = BTreeSet::new();
     for (i, pattern) in parsed.iter().enumerate() {
-        let spelled_before = written.iter().take(i).any(|text| Some(text) == written.get(i));
-        if !seen.insert(pattern) && !spelled_before {
+        let spelled_before = || written.iter().take(i).any(|text| Some(text) == written.get(i));
+        if !seen.insert(pattern) && !spelled_before() {
             at.item(i).wrong(Fault::new("another spelling of a platform that is in this list already"));
         }
     }
@@ -243,12 +243,11 @@ fn signatures(at: At<'_>, file: Option<&SignaturesFile>, unsaid: Signatures) -> 
 
 /// Reports names that two entries give: which of the two would the tag on the target be?
 fn each_name_once(list: At<'_>, images: &[ImageSpec]) {
-    let mut names: BTreeMap<(&Repository, &Tag), usize> = BTreeMap::new();
+    let mut selections: HashMap<(&Repository, &Selection), &str> = HashMap::new();
+    let mut names: HashMap<(&Repository, &Tag), usize> = HashMap::new();
     for (i, image) in images.iter().enumerate() {
-        let same =
-            images.iter().take(i).find(|other| other.source == image.source && other.selection == image.selection);
-        if let Some(other) = same {
-            let fault = Fault::new(format!("the same images of {} are chosen at {}", image.source, other.place));
+        if let Some(place) = selections.insert((&image.source, &image.selection), &image.place) {
+            let fault = Fault::new(format!("the same images of {} are chosen at {place}", image.source));
             list.item(i).wrong(fault.expected("each once; put all platforms into one entry"));
             continue;
         }

@@ -69,7 +69,7 @@ pub struct ImageSpec {
 }
 
 /// Which images of a repository are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selection {
     /// One image by digest, and the tag that it gets on the target.
     Digest {

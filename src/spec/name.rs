@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How long a name may be: as a label of a domain name, and short enough for every file system.
-const LENGTH_MAX: usize = 63;
+use crate::yaml::{LABEL_LENGTH_MAX, is_label};
 
 /// The name of a stream of bundles: `[a-z0-9-]{1,63}`. It becomes part of folder names on drives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +13,7 @@ pub struct StreamName(String);
 
 /// A text that is no stream name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name: 1 to {LENGTH_MAX} lower-case letters, digits and dashes, for example base-images")]
+#[error("{0:?} is no name: 1 to {LABEL_LENGTH_MAX} lower-case letters, digits and dashes, for example base-images")]
 pub struct InvalidStreamName(String);
 
 impl StreamName {
@@ -28,8 +27,7 @@ impl FromStr for StreamName {
     type Err = InvalidStreamName;
 
     fn from_str(text: &str) -> Result<Self, InvalidStreamName> {
-        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if (1..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(legal) {
+        if is_label(text) {
             Ok(StreamName(text.to_owned()))
         } else {
             Err(InvalidStreamName(text.chars().take(80).collect()))

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use globset::{Glob, GlobMatcher};
@@ -14,7 +15,7 @@ use crate::oci::Tag;
 const GLOB_LENGTH_MAX: usize = 256;
 
 /// Which tags are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TagSelection {
     pub(super) exact: Vec<Tag>,
     pub(super) semver: Option<semver::VersionReq>,
@@ -143,6 +144,12 @@ impl PartialEq for TagGlob {
 }
 
 impl Eq for TagGlob {}
+
+impl Hash for TagGlob {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
 
 impl fmt::Display for TagGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

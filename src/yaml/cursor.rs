@@ -57,8 +57,8 @@ impl<'d> At<'d> {
 
     /// `file:line`, for messages that come later.
     pub fn place(self) -> String {
-        let before = self.document.source.text.get(..self.node.span().start).unwrap_or_default();
-        format!("{}:{}", self.document.file().display(), before.matches('\n').count() + 1)
+        let (line, _) = self.document.source.line(self.node.span().start);
+        format!("{}:{line}", self.document.file().display())
     }
 
     /// Reports something wrong with the value.

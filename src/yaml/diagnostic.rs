@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::mask;
 use crate::error::Error;
 
 /// How many diagnostics are shown; someone who pasted the wrong file needs no thousand.
@@ -19,6 +20,22 @@ pub(super) struct Source {
     pub(super) text: Arc<str>,
     /// As long as `text`, with everything that looks like a secret starred out.
     pub(super) shown: Arc<str>,
+    /// Where each line begins, so that a place is found without reading the text again.
+    lines: Vec<usize>,
+}
+
+impl Source {
+    pub(super) fn new(file: &Path, text: &str) -> Self {
+        let after_newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(after_newlines).collect();
+        Source { file: file.into(), text: text.into(), shown: mask::secrets(text).into(), lines }
+    }
+
+    /// The line of a byte, from 1, and where that line begins.
+    pub(super) fn line(&self, at: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|&start| start <= at);
+        (line, line.checked_sub(1).and_then(|index| self.lines.get(index)).copied().unwrap_or_default())
+    }
 }
 
 /// What is wrong, without its place.

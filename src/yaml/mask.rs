@@ -4,8 +4,10 @@ use super::tree::{Node, Shape};
 use super::{At, Fault};
 
 /// Keys whose value is a secret wherever they stand (compared in lower case, without `-` and `_`).
-const SECRET_KEYS: [&str; 14] = [
+const SECRET_KEYS: [&str; 16] = [
     "password",
+    "pass",
+    "pwd",
     "passwd",
     "passphrase",
     "token",
@@ -21,6 +23,9 @@ const SECRET_KEYS: [&str; 14] = [
     "apikey",
 ];
 
+/// The longest way to write one of them: with quotes, dashes and underscores between its words.
+const SECRET_KEY_LENGTH_MAX: usize = 32;
+
 fn is_secret_key(key: &str) -> bool {
     SECRET_KEYS.contains(&key.to_lowercase().replace(['-', '_'], "").as_str())
 }
@@ -34,8 +39,9 @@ fn userinfo_end(word: &str) -> Option<usize> {
     let rest = word.get(start..)?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let end = authority.rfind('@')?;
-    // Without a scheme a colon is needed: a person's mail address is no secret.
-    let named = with_scheme || authority.get(..end)?.contains(':');
+    let digest = authority.get(end..).is_some_and(|rest| rest.starts_with("@sha256:") || rest.starts_with("@sha512:"));
+    // Without a scheme a colon is needed: a person's mail address is no secret. Nor is `x:1@sha256:…`.
+    let named = with_scheme || authority.get(..end)?.contains(':') && !digest;
     named.then_some(start + end)
 }
 
@@ -82,11 +88,8 @@ pub(super) fn secrets(text: &str) -> String {
 fn masked_line(line: &str) -> String {
     let mut hidden = vec![false; line.len()];
     let mut hide = |from: usize, to: usize| hidden.iter_mut().take(to).skip(from).for_each(|byte| *byte = true);
-    for (colon, _) in line.match_indices(':') {
-        let key = line.get(..colon).unwrap_or_default().rsplit(['{', ',', ' ', '\t', '-']).next().unwrap_or_default();
-        if is_secret_key(key.trim_matches(['"', '\''])) {
-            hide(colon + 1, line.len());
-        }
+    if let Some((colon, _)) = line.match_indices(':').find(|(colon, _)| secret_key_ends(line, *colon)) {
+        hide(colon + 1, line.len());
     }
     let mut start = 0;
     for word in line.split_inclusive(|c: char| c.is_whitespace() || "\"'[]{},".contains(c)) {
@@ -103,6 +106,15 @@ fn masked_line(line: &str) -> String {
     line.char_indices().map(stars).collect()
 }
 
+/// Whether the colon at `colon` follows a key whose value is a secret.
+fn secret_key_ends(line: &str, colon: usize) -> bool {
+    let before = line.get(..colon).unwrap_or_default().trim_end();
+    // No such key is longer; reading back to the start of a long line for every colon would take for ever.
+    let window = before.char_indices().rev().nth(SECRET_KEY_LENGTH_MAX).map_or(0, |(at, _)| at);
+    let key = before.get(window..).unwrap_or_default().rsplit(['{', ',', ' ', '\t']).next().unwrap_or_default();
+    is_secret_key(key.trim_matches(['"', '\'']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::secrets;
@@ -114,6 +126,9 @@ mod tests {
             ("- bob:pässe@a.example/x\n", "- **********@a.example/x\n"),
             ("  password: hunter2", "  password: *******"),
             ("a: {\"token\": abc, b: c}", "a: {\"token\": **** ** **"),
+            ("api-key : hunter2", "api-key : *******"),
+            ("- pwd: hunter2", "- pwd: *******"),
+            ("source: nginx:1@sha256:00", "source: nginx:1@sha256:00"),
             ("source: docker.io/library/nginx", "source: docker.io/library/nginx"),
             ("digest: a.example/x@sha256:00", "digest: a.example/x@sha256:00"),
             ("acknowledge: ask bob@a.example", "acknowledge: ask bob@a.example"),

@@ -9,6 +9,7 @@
 
 mod cursor;
 mod diagnostic;
+mod label;
 mod mask;
 mod schema;
 mod similar;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 pub use cursor::At;
 pub use diagnostic::{Diagnostic, Diagnostics, Fault, Place};
+pub use label::{LABEL_LENGTH_MAX, is_label};
 pub use schema::{NotHonoured, schema};
 use tree::{Located, Node};
 
@@ -34,6 +36,9 @@ pub const KINDS: [&str; 3] = ["MirrorSpec", "Site", "Config"];
 
 /// The largest document that is read. The largest sensible one is a hundredth of this.
 pub const SIZE_MAX: u64 = 1024 * 1024;
+
+/// How many faults of one document are kept: enough to say everything, and a bound on the work.
+const FOUND_MAX: usize = 1000;
 
 /// A document whose syntax is right.
 #[derive(Debug)]
@@ -60,7 +65,7 @@ impl Document {
         })?;
         // The tree's offsets are those of this text, so the mark goes before anything looks at it.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let source = diagnostic::Source { file: file.into(), text: text.into(), shown: mask::secrets(text).into() };
+        let source = diagnostic::Source::new(file, text);
         match tree::walk(text) {
             Ok(root) => Ok(Document { source, root }),
             Err(faults) => Err(source.diagnostics(faults)),
@@ -126,14 +131,14 @@ impl diagnostic::Source {
     /// The diagnostics for what was found in this source, in the order of the text.
     fn diagnostics(&self, mut found: Vec<Located>) -> Diagnostics {
         found.sort_by_key(|located| located.span.start);
+        found.truncate(FOUND_MAX);
         Diagnostics::new(found.into_iter().map(|located| self.diagnostic(located)).collect())
     }
 
     fn diagnostic(&self, located: Located) -> Diagnostic {
         let span = one_line(&self.text, located.span);
-        let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, begin) = self.line(span.start);
+        let column = self.text.get(begin..span.start).unwrap_or_default().chars().count() + 1;
         let place = Place { line, column, span, text: Arc::clone(&self.shown) };
         Diagnostic { file: self.file.clone(), place: Some(place), fault: located.fault }
     }
