@@ -11,7 +11,10 @@
 //! replay (bundle, Destination)            -> registry       tags last
 //! ```
 
+pub mod cli;
+
 pub mod plan;
+
 pub mod pull;
 
 pub mod export;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The sealift command: arguments in, an exit status out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealift::cli::main()
+}

@@ -9,6 +9,7 @@ mod signatures;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -38,6 +39,12 @@ pub struct Plan {
     pub stream: String,
     /// When it was planned, in UTC.
     pub created: String,
+    /// Where the spec says that bundles go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_to: Option<PathBuf>,
+    /// The volume size that the spec says, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<u64>,
     /// The images, in the order of the spec.
     pub images: Vec<PlannedImage>,
     /// What could not be planned. The others can be pulled all the same.
@@ -92,6 +99,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     Ok(Plan {
         stream: spec.name.to_string(),
         created: clock::text(now),
+        export_to: spec.export.to.clone(),
+        volume_size: spec.export.volume_size,
         images,
         failed: draft.failed,
         notes: draft.notes,

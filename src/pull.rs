@@ -170,7 +170,14 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, String>) -> Resu
             problem: problems.get(&at).cloned(),
         });
     }
-    let run = Run { stream: plan.stream.clone(), started: plan.created.clone(), images, failed: plan.failed.clone() };
+    let run = Run {
+        stream: plan.stream.clone(),
+        started: plan.created.clone(),
+        export_to: plan.export_to.clone(),
+        volume_size: plan.volume_size,
+        images,
+        failed: plan.failed.clone(),
+    };
     store.put_run(&run)?;
     write_index(store)?;
     Ok(run)

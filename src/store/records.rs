@@ -31,6 +31,12 @@ pub struct Run {
     pub stream: String,
     /// When it began, in UTC.
     pub started: String,
+    /// Where the spec says that bundles go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export_to: Option<PathBuf>,
+    /// The volume size that the spec says, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<u64>,
     /// What became of each image, in the order of the plan.
     pub images: Vec<RunImage>,
     /// What could not even be planned.

@@ -1,0 +1,105 @@
+//! `sealift export`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+
+use super::output::{self, count, size};
+use super::progress::Progress;
+use super::{ConfigArgument, Output, StoreArgument};
+use crate::bundle::{ReadBack, SigningKey, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN};
+use crate::error::{Error, Kind, Result};
+use crate::export::{ExportOptions, ExportReport, export};
+use crate::store::Access;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  sealift export base-images --store ./store --to /media/drive --sign-key exporter.key
+  sealift export base-images --to /media/drive --sign-key exporter.key --volume-size 64MiB
+
+The same content is the same bundle with the same number: exporting it again to the same drive writes only what is
+missing there, and to another drive makes a copy.")]
+pub(super) struct ExportArguments {
+    /// The name of the stream: that of its spec
+    stream: String,
+    /// The drive, or any folder; the bundle gets a folder of its own in it [default: what the spec says]
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// The key that signs, as `sealift key generate` makes it
+    #[arg(long, value_name = "NAME.key")]
+    sign_key: PathBuf,
+    /// The largest a volume may be [default: what the spec says, or 4095MiB, which fits on FAT32]
+    #[arg(long, value_name = "SIZE", value_parser = parse_volume_size)]
+    volume_size: Option<u64>,
+    /// Begin a new epoch: after the records of this store were lost, for example
+    #[arg(long, value_name = "N")]
+    epoch: Option<u64>,
+    /// Whether each volume is read back and compared after it was written
+    #[arg(long, value_enum, default_value = "direct")]
+    verify_write: VerifyWrite,
+    #[command(flatten)]
+    store: StoreArgument,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum VerifyWrite {
+    /// From the device, past the page cache
+    Direct,
+    /// Not at all
+    None,
+}
+
+fn parse_volume_size(text: &str) -> Result<u64, String> {
+    let ByteSize(size) = text.parse().map_err(|_| "expected a size such as 64MiB or 4GB".to_owned())?;
+    if size < VOLUME_SIZE_MIN {
+        return Err(format!("a volume has at least {VOLUME_SIZE_MIN} bytes"));
+    }
+    Ok(size)
+}
+
+pub(super) async fn run(arguments: ExportArguments, output: Output) -> Result<Option<Kind>> {
+    let config = arguments.config.load()?;
+    let key = SigningKey::load(&arguments.sign_key)?;
+    let store = arguments.store.open_existing(&config, Access::Shared)?;
+    let (spec_to, spec_size) = match store.latest_run(&arguments.stream)? {
+        Some(run) => (run.export_to, run.volume_size),
+        None => (None, None),
+    };
+    let Some(drive) = arguments.to.or(spec_to) else {
+        return Err(Error::usage("neither --to nor export.to of the spec says where the bundle goes"));
+    };
+    let options = ExportOptions {
+        volume_size: arguments.volume_size.or(spec_size).unwrap_or(VOLUME_SIZE_DEFAULT),
+        epoch: arguments.epoch,
+        read_back: match arguments.verify_write {
+            VerifyWrite::Direct => ReadBack::Direct,
+            VerifyWrite::None => ReadBack::None,
+        },
+    };
+    let report = export(&arguments.stream, &store, &drive, &key, options, &Progress::new()).await?;
+    output::report(output, &report, human)?;
+    Ok((!report.failed.is_empty()).then_some(Kind::Incomplete))
+}
+
+fn human(report: &ExportReport) -> String {
+    let again = if report.again { ", the same content as before" } else { "" };
+    let mut text = format!(
+        "bundle {}{again}: {}, {}, {} in {}\n  {}\n  {}\n",
+        report.bundle,
+        count(report.images, "image"),
+        count(report.tags, "tag"),
+        size(report.bytes),
+        count(report.volumes, "volume"),
+        report.folder.display(),
+        report.digest,
+    );
+    for failure in &report.failed {
+        let _ = writeln!(text, "not in it: {}\n  {}", failure.subject, failure.problem);
+    }
+    let _ = writeln!(text, "next: sealift verify {} --key NAME.pub", report.folder.display());
+    text
+}

@@ -1,0 +1,78 @@
+//! The JSON Schemas of everything that sealift reads and writes.
+
+use clap::ValueEnum;
+use schemars::JsonSchema;
+
+use super::key::KeyReport;
+use super::plan::Plans;
+use super::pull::PullReports;
+use super::replay::ReplayReports;
+use super::spec::CheckReport;
+use super::verify::VerifyReports;
+use crate::bundle::Contents;
+use crate::export::ExportReport;
+use crate::yaml;
+
+/// A document that has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaName {
+    /// A mirror spec.
+    MirrorSpec,
+    /// A site.
+    Site,
+    /// The configuration.
+    Config,
+    /// `bundle.json`.
+    Bundle,
+    /// What `plan --output json` prints and `pull --plan` takes.
+    Plan,
+    /// What `pull --output json` prints.
+    PullReport,
+    /// What `export --output json` prints.
+    ExportReport,
+    /// What `verify --output json` prints.
+    VerifyReport,
+    /// What `replay --output json` prints.
+    ReplayReport,
+    /// What `key generate --output json` prints.
+    KeyReport,
+    /// What `spec check --output json` prints.
+    CheckReport,
+}
+
+/// All documents that have a schema, each in `schemas/<name>.schema.json`.
+pub const SCHEMAS: &[(&str, SchemaName)] = &[
+    ("mirror-spec", SchemaName::MirrorSpec),
+    ("site", SchemaName::Site),
+    ("config", SchemaName::Config),
+    ("bundle", SchemaName::Bundle),
+    ("plan", SchemaName::Plan),
+    ("pull-report", SchemaName::PullReport),
+    ("export-report", SchemaName::ExportReport),
+    ("verify-report", SchemaName::VerifyReport),
+    ("replay-report", SchemaName::ReplayReport),
+    ("key-report", SchemaName::KeyReport),
+    ("check-report", SchemaName::CheckReport),
+];
+
+impl SchemaName {
+    /// The schema.
+    pub fn schema(self) -> serde_json::Value {
+        fn of<T: JsonSchema>(name: &str, title: &str) -> serde_json::Value {
+            yaml::schema::<T>(name, title)
+        }
+        match self {
+            SchemaName::MirrorSpec => crate::spec::schema(),
+            SchemaName::Site => crate::site::schema(),
+            SchemaName::Config => crate::config::schema(),
+            SchemaName::Bundle => of::<Contents>("bundle", "sealift bundle.json"),
+            SchemaName::Plan => of::<Plans>("plan", "sealift plan"),
+            SchemaName::PullReport => of::<PullReports>("pull-report", "sealift pull report"),
+            SchemaName::ExportReport => of::<ExportReport>("export-report", "sealift export report"),
+            SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
+            SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
+            SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
+            SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),
+        }
+    }
+}
