@@ -43,7 +43,7 @@ pub struct ConfigFile {
     pub kind: String,
     /// The folder of the store; relative to this file. Default: /var/lib/sealift/store.
     pub store: Option<String>,
-    /// How registries are reached, by host[:port].
+    /// How registries are reached, by `host[:port]`.
     #[serde(default)]
     pub registries: BTreeMap<String, RegistryFile>,
 }

@@ -18,7 +18,7 @@ pub struct SiteFile {
     /// The name of the site: 1 to 63 lower-case letters, digits and dashes.
     #[schemars(regex(pattern = "^[a-z0-9-]{1,63}$"))]
     pub name: String,
-    /// The registry: host[:port].
+    /// The registry: `host[:port]`.
     #[schemars(extend("examples" = ["registry.corp:5000"]))]
     pub registry: String,
     /// What every name on the registry begins with. Default: nothing.

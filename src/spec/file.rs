@@ -59,7 +59,7 @@ pub struct ScheduleFile {
     expecting = "a mapping (platforms, missingPlatform, index, foreignLayers, signatures)"
 )]
 pub struct DefaultsFile {
-    /// The platforms to keep: os/arch[/variant][:os.version], * allowed in each part; or all.
+    /// The platforms to keep: `os/arch[/variant][:os.version]`, * allowed in each part; or all.
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<String>>,
     /// When an image has none of a selected platform. Default: fail.
@@ -115,7 +115,7 @@ pub struct TagsFile {
     pub semver: Option<String>,
     /// Which variants `semver` takes; "" is the plain one. Default: only the plain one.
     pub variants: Option<Vec<String>>,
-    /// Patterns: *, ?, [a-z], {a,b}.
+    /// Patterns: `*`, `?`, `[a-z]`, `{a,b}`.
     #[serde(default)]
     pub glob: Vec<String>,
     /// Of what semver and glob take, only so many versions, the highest, within each variant.

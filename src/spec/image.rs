@@ -236,13 +236,15 @@ fn signatures(at: At<'_>, file: Option<&SignaturesFile>, unsaid: Signatures) -> 
         recheck: written
             .recheck
             .as_ref()
-            .map_or(Some(unsaid.recheck), |text| lower::duration(at.key("recheck"), text))
+            .and_then(|text| lower::duration(at.key("recheck"), text))
             .unwrap_or(unsaid.recheck),
     }
 }
 
 /// Reports names that two entries give: which of the two would the tag on the target be?
 fn each_name_once(list: At<'_>, images: &[ImageSpec]) {
+    // A pattern hashes and compares by its text; the caches inside its matcher do not count.
+    #[allow(clippy::mutable_key_type)]
     let mut selections: HashMap<(&Repository, &Selection), &str> = HashMap::new();
     let mut names: HashMap<(&Repository, &Tag), usize> = HashMap::new();
     for (i, image) in images.iter().enumerate() {

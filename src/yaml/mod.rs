@@ -1,6 +1,6 @@
 //! YAML documents that people write: read within bounds, and every error with its line.
 //!
-//! One event walk ([`tree`]) makes a tree of the keys and values with their places; serde makes the
+//! One event walk (`tree`) makes a tree of the keys and values with their places; serde makes the
 //! types from the same text; what serde or a later check complains about is looked up in the tree.
 //! Everything ends as a [`Diagnostic`] that shows the line and says what was expected.
 //!
