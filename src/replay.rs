@@ -14,12 +14,15 @@ use crate::registry::Client;
 use crate::site::state::{State, Verdict};
 use crate::target::{Known, Listed, RegistryTarget, Rung, list_referrer, put_index};
 
+/// From a source repository to its repository on a target.
+pub type Naming = Box<dyn Fn(&Repository) -> Result<Repository> + Send + Sync>;
+
 /// Where and how a bundle is published.
 pub struct Destination {
     /// The client of the target's registry.
     pub client: Client,
     /// The name that a source repository gets on the target.
-    pub name: Box<dyn Fn(&Repository) -> Result<Repository> + Send + Sync>,
+    pub name: Naming,
     /// Whether the manifests of left-out children may be pushed as blobs where the registry wants them.
     pub stubs: bool,
     /// Why tags may be moved back to what an older bundle says; `None`: they may not.

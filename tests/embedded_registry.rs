@@ -6,9 +6,9 @@ mod support;
 
 use std::sync::Arc;
 
-use sealift::oci::{Descriptor, Tag};
+use sealift::oci::{Descriptor, Name, Tag};
 use sealift::sample::{ImageBuilder, SampleImage, seed};
-use sealift::serve::{MemoryShelf, Name, Running, Shelf, ShelfWriter};
+use sealift::serve::{MemoryShelf, Running, Shelf, ShelfWriter};
 use support::{Clients, DockerRegistry, Settings, debian_busybox_image, have, push_sample};
 
 fn image(docker: bool) -> SampleImage {

@@ -41,7 +41,7 @@ pub enum Content {
     /// An image or an artifact.
     Image {
         /// The configuration.
-        config: Descriptor,
+        config: Box<Descriptor>,
         /// The layers, in their order.
         layers: Vec<Descriptor>,
     },
@@ -120,7 +120,7 @@ impl Manifest {
     /// index; config, then layers, of an image. Not its subject.
     pub fn successors(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match &self.content {
-            Content::Image { config, layers } => (Some(config), layers),
+            Content::Image { config, layers } => (Some(&**config), layers),
             Content::Index { manifests } => (None, manifests),
         };
         config.into_iter().chain(rest)
@@ -178,7 +178,9 @@ impl RawManifest {
             return Err(InvalidManifest::Shape("the media type is neither of an index nor of an image manifest"));
         }
         match &self.config {
-            Some(config) => Ok(Content::Image { config: config.clone().lower(), layers: list(&self.layers)? }),
+            Some(config) => {
+                Ok(Content::Image { config: Box::new(config.clone().lower()), layers: list(&self.layers)? })
+            }
             None => Err(InvalidManifest::Shape("the image manifest has no config")),
         }
     }

@@ -197,7 +197,8 @@ impl fmt::Display for PlatformPattern {
             return f.write_str("all");
         }
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if !self.variant.is_empty() && !(self.architecture.contains('*') && self.variant == "*") {
+        let implied = self.architecture.contains('*') && self.variant == "*";
+        if !self.variant.is_empty() && !implied {
             write!(f, "/{}", self.variant)?;
         }
         match &self.os_version {

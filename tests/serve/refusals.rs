@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealift::Result;
 use sealift::content::Body;
+use sealift::oci::Name;
 use sealift::oci::{Descriptor, Digest, Tag};
 use sealift::sample::seed;
-use sealift::serve::{MemoryShelf, Name, Shelf};
+use sealift::serve::{MemoryShelf, Shelf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{OCI_INDEX, OCI_MANIFEST, Registry, image, seeded};

@@ -37,7 +37,7 @@ async fn a_token_is_fetched_for_its_scope_and_kept() {
     assert_eq!(seen[0].header("authorization"), "");
     assert_eq!(seen[1].header("authorization"), "Basic bWU6cHc=");
     // Writing needs another token, which is had before anything is sent.
-    let name = super::super::Name::Digest(crate::oci::Digest::of(b"{}"));
+    let name = crate::oci::Name::Digest(crate::oci::Digest::of(b"{}"));
     remote.put_manifest(&name, &crate::oci::MediaType::OCI_MANIFEST, "{}".into()).await.unwrap();
     let lines = server.lines();
     assert!(lines[4].ends_with("scope=repository%3Ateam%2Fapp%3Apull%2Cpush"), "{lines:?}");

@@ -175,10 +175,8 @@ async fn the_first_repository_that_has_it() {
     })
     .await;
     let pull = Pull::new(client(&Config::default(), Credentials::anonymous()));
-    let work = |paths: &[&str], descriptor: Descriptor| Work {
-        descriptor,
-        from: paths.iter().map(|path| server.repository(path)).collect(),
-        role: Role::Blob,
+    let work = |paths: &[&str], descriptor: Descriptor| {
+        Work::whole(descriptor, paths.iter().map(|path| server.repository(path)).collect(), Role::Blob)
     };
     let found = pull.open(&work(&["denied/x", "a/x", "b/x"], layer()), 5).await.unwrap();
     assert_eq!(read(found).await.unwrap(), bytes(SIZE).slice(5..));

@@ -1,7 +1,8 @@
-use super::super::{Name, Put};
+use super::super::Put;
 use super::server::{Server, error, reply};
 use super::*;
 use crate::Kind;
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, MediaType, Tag};
 
 const MANIFEST: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
@@ -32,7 +33,7 @@ async fn head_says_all_or_the_manifest_is_fetched() {
             let (name, value) = digest_header();
             match (seen.method.as_str(), status, with_digest) {
                 ("GET", ..) => reply(200, &[TYPE], MANIFEST),
-                (_, _, true) => reply(status, &[(&name, &value), ("content-type", kind)], MANIFEST),
+                (_, _, true) => reply(status, &[(name, &value), ("content-type", kind)], MANIFEST),
                 _ => reply(status, &[("content-type", "application/json")], MANIFEST),
             }
         })

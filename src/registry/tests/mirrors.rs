@@ -1,8 +1,8 @@
-use super::super::Name;
 use super::server::{Server, error, reply};
 use super::*;
 use crate::Kind;
 use crate::config::RegistryConfig;
+use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, MediaType, Tag};
 
 const MANIFEST: &str = "{}";
@@ -15,6 +15,7 @@ fn behind_on(side: Side, server: &Server, mirrors: &[String]) -> Remote {
     let mirrors = mirrors.iter().map(|url| url.parse().unwrap()).collect();
     let config = Config {
         registries: [(server.registry(), RegistryConfig { mirrors, plain_http: false })].into_iter().collect(),
+        ..Config::default()
     };
     let credentials = Credentials::of(server.registry(), "me", "pw");
     let client =

@@ -59,7 +59,7 @@ async fn futures_are_send() {
     }
     let server = Server::start(|_| server::reply(500, &[], "")).await;
     let (remote, digest) = (remote(&server), crate::oci::Digest::of(b""));
-    let name = super::Name::Digest(digest);
+    let name = crate::oci::Name::Digest(digest);
     let descriptor = crate::oci::Descriptor::of(crate::oci::MediaType::OCI_EMPTY, b"");
     send(remote.head_manifest(&name));
     send(remote.get_manifest(&name, Some(&descriptor)));

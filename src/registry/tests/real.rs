@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
-use super::super::{Name, Pull, Put, ReferrersForm};
+use super::super::{Pull, Put, ReferrersForm};
 use super::*;
 use crate::content::{Role, Source, Work};
+use crate::oci::Name;
 use crate::oci::{Descriptor, MediaType, Repository, Tag};
 
 const CONFIG: &str = "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    enabled: true\n";
@@ -74,7 +75,7 @@ async fn push_list_mount_and_pull() {
     assert_eq!((&got, &content), (&head, &manifest));
     assert_eq!(remote.referrers(&head.digest).await.unwrap().form, ReferrersForm::Absent);
     assert_eq!(remote.tags().await.unwrap().unwrap().len(), 1);
-    let work = Work { descriptor: layer, from: vec![name], role: Role::Blob };
+    let work = Work::whole(layer, vec![name], Role::Blob);
     let pulled = Pull::new(client).open(&work, 1_000_000).await.unwrap();
     assert_eq!(read(pulled).await.unwrap(), bytes(5_000_000).slice(1_000_000..));
     assert!(remote.delete_manifest(&head.digest.into()).await.unwrap());
