@@ -90,7 +90,7 @@ pub async fn export(
     let writer = BundleWriter::create(drive, contents, json, signature, chunks, side, options.read_back)?;
     monitor.begin("export", work.len() as u64, work.iter().map(|item| item.span.end - item.span.start).sum());
     // One after the other: a volume is written from its beginning to its end.
-    let failures = copy(&work, store, &writer, Limits { concurrent_blobs: 1 }, monitor).await;
+    let failures = copy(&work, store, &writer, Limits { concurrent_blobs: 1, keep_going: false }, monitor).await;
     monitor.end();
     if let Some((_, error)) = failures.into_iter().next() {
         return Err(error);

@@ -113,9 +113,16 @@ pub async fn replay(
     monitor.begin("replay", contents.images.len() as u64, bytes);
     let mut report =
         ReplayReport { bundle: name.to_string(), digest: reader.digest(), images: Vec::new(), notes: Vec::new() };
+    let mut failures_in_a_row = 0;
     for image in &contents.images {
         let publisher = Publisher { reader, destination, name: &name, image, monitor };
-        report.images.push(publisher.publish(&known, state).await?);
+        let replayed = match failures_in_a_row {
+            FAILURES_IN_A_ROW_MAX => publisher.not_tried()?,
+            _ => publisher.publish(&known, state).await?,
+        };
+        let failed = replayed.problem.as_ref().is_some_and(|problem| problem.kind == Kind::Failed);
+        failures_in_a_row = if failed { (failures_in_a_row + 1).min(FAILURES_IN_A_ROW_MAX) } else { 0 };
+        report.images.push(replayed);
     }
     monitor.end();
     report.notes = notes(&report);
@@ -136,6 +143,10 @@ fn notes(report: &ReplayReport) -> Vec<String> {
     notes
 }
 
+/// After how many images in a row that failed (not: were refused, or are damaged) the target is taken to be down. Each has
+/// been tried again and again by then; hundreds more would take the night.
+const FAILURES_IN_A_ROW_MAX: u32 = 3;
+
 /// Publishes one image.
 struct Publisher<'a> {
     reader: &'a Arc<BundleReader>,
@@ -146,10 +157,11 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    async fn publish(&self, known: &Known, state: &State) -> Result<ReplayedImage> {
+    /// The report of an image of which nothing is known yet, and its repository on the target.
+    fn begin(&self) -> Result<(ReplayedImage, Repository)> {
         let source = self.image.repository()?;
         let repository = (self.destination.name)(&source)?;
-        let mut replayed = ReplayedImage {
+        let replayed = ReplayedImage {
             source: source.to_string(),
             target: repository.to_string(),
             root: self.image.root.digest,
@@ -160,6 +172,20 @@ impl Publisher<'_> {
             shortfalls: Vec::new(),
             problem: None,
         };
+        Ok((replayed, repository))
+    }
+
+    fn not_tried(&self) -> Result<ReplayedImage> {
+        let (mut replayed, _) = self.begin()?;
+        let text =
+            format!("not tried: {FAILURES_IN_A_ROW_MAX} images in a row failed, so the target is taken to be down");
+        let help = Some("look at what the first of them met, and run the same command again".to_owned());
+        replayed.problem = Some(Problem { text, help, kind: Kind::Failed });
+        Ok(replayed)
+    }
+
+    async fn publish(&self, known: &Known, state: &State) -> Result<ReplayedImage> {
+        let (mut replayed, repository) = self.begin()?;
         let target = RegistryTarget::new(self.destination.client.repository(&repository), known.clone());
         let outcome = self.publish_to(&target, state, &mut replayed).await;
         if let Err(error) = outcome {

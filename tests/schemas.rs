@@ -12,8 +12,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn schemas() -> [(&'static str, Value); 3] {
-    [("mirror-spec", sealift::spec::schema()), ("site", sealift::site::schema()), ("config", sealift::config::schema())]
+fn schemas() -> Vec<(&'static str, Value)> {
+    sealift::cli::SCHEMAS.iter().map(|(name, of)| (*name, of.schema())).collect()
 }
 
 fn examples() -> Vec<PathBuf> {
@@ -41,6 +41,8 @@ fn schema_of(document: &Value) -> Value {
 
 #[test]
 fn schemas_are_those_of_the_types() {
+    let files = std::fs::read_dir(root().join("schemas")).unwrap().count();
+    assert!(files <= schemas().len(), "schemas/ holds a file that no type has");
     for (name, schema) in schemas() {
         let file = root().join(format!("schemas/{name}.schema.json"));
         let expected = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
@@ -56,7 +58,7 @@ fn schemas_are_those_of_the_types() {
 #[test]
 fn every_key_is_described() {
     for (name, schema) in schemas() {
-        let definitions = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+        let definitions = schema["$defs"].as_object().into_iter().flat_map(|map| map.values()).chain([&schema]);
         let properties = definitions.filter_map(|schema| schema["properties"].as_object()).flatten();
         for (key, property) in properties {
             let described = property["description"].as_str().is_some_and(|text| !text.is_empty());

@@ -76,11 +76,14 @@ fn kept(folder: &Path, report: &DemoReport) -> String {
 }
 
 /// What `demo --output json` prints.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct DemoReport {
+pub(super) struct DemoReport {
+    /// What export did.
     export: ExportReport,
+    /// What verify said of the fresh bundle.
     verified: VerifyReport,
+    /// What replay did.
     replayed: ReplayReport,
     /// What verify said after one byte was flipped.
     damaged: VerifyReport,

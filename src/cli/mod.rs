@@ -95,14 +95,24 @@ enum Command {
 /// Runs the command of this process's arguments, and returns its exit status.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let output = arguments.output;
     output::start_log(arguments.verbose);
+    if let Command::Verify(arguments) = arguments.command {
+        // Without a runtime, which would open sockets of its own: verify opens none.
+        return end(verify::run(&arguments, output));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&Error::from(error)),
     };
-    let ended = runtime.block_on(run(arguments.command, arguments.output));
+    let ended = runtime.block_on(run(arguments.command, output));
     // What still reads or writes for a client that has gone is not waited for.
     runtime.shutdown_background();
+    end(ended)
+}
+
+/// `Ok(Some)`: it went to the end and has said what is wrong. `Err`: it could not, and nothing was said yet.
+fn end(ended: Result<Option<Kind>>) -> ExitCode {
     match ended {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(kind)) => ExitCode::from(kind.exit_status()),
@@ -110,13 +120,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// `Ok(Some)`: it went to the end and has said what is wrong. `Err`: it could not, and nothing was said yet.
 async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
     match command {
         Command::Plan(arguments) => plan::run(arguments, output).await,
         Command::Pull(arguments) => pull::run(arguments, output).await,
         Command::Export(arguments) => export::run(arguments, output).await,
-        Command::Verify(arguments) => verify::run(arguments, output).await,
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Key(command) => key::run(command, output),

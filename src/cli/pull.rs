@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: PullArguments, output: Output) -> Result<Opti
     let client = super::client(&config, Side::Source)?;
     let store = arguments.store.open(&config, Access::Writer)?;
     let (source, monitor) = (Pull::new(client.clone()), Progress::new());
-    let limits = Limits { concurrent_blobs: arguments.jobs };
+    let limits = Limits { concurrent_blobs: arguments.jobs, keep_going: true };
     let mut reports = Vec::new();
     for plan in given.into_iter().flat_map(|given| given.plans) {
         reports.push(pull(&plan, &source, &store, limits, &monitor).await?);

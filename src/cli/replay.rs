@@ -70,7 +70,7 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
         client: super::client(&config, Side::Target)?,
         stubs: site.stubs == Stubs::Allow,
         rollback: arguments.reason.filter(|_| arguments.allow_rollback),
-        limits: Limits { concurrent_blobs: arguments.jobs },
+        limits: Limits { concurrent_blobs: arguments.jobs, keep_going: false },
         name: Box::new(move |source| {
             let path = site.target_path(source).map_err(|error| Error::usage(error.to_string()))?;
             Repository::new(site.registry.clone(), &path).map_err(|error| Error::usage(error.to_string()))

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use schemars::JsonSchema;
 
+use super::demo::DemoReport;
 use super::key::KeyReport;
 use super::plan::Plans;
 use super::pull::PullReports;
@@ -34,6 +35,8 @@ pub enum SchemaName {
     VerifyReport,
     /// What `replay --output json` prints.
     ReplayReport,
+    /// What `demo --output json` prints.
+    DemoReport,
     /// What `key generate --output json` prints.
     KeyReport,
     /// What `spec check --output json` prints.
@@ -51,6 +54,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("export-report", SchemaName::ExportReport),
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
+    ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
 ];
@@ -71,6 +75,7 @@ impl SchemaName {
             SchemaName::ExportReport => of::<ExportReport>("export-report", "sealift export report"),
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
+            SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),
         }

@@ -36,11 +36,9 @@ pub(super) struct VerifyReports {
     pub reports: Vec<VerifyReport>,
 }
 
-pub(super) async fn run(arguments: VerifyArguments, output: Output) -> Result<Option<Kind>> {
+pub(super) fn run(arguments: &VerifyArguments, output: Output) -> Result<Option<Kind>> {
     let keys = arguments.keys.load(&[])?;
-    let state = arguments.state.path();
-    let checked = tokio::task::spawn_blocking(move || check(&arguments.bundles, &keys, &state)).await;
-    let (reports, failed) = checked.map_err(|error| Error::failed(error.to_string()))?;
+    let (reports, failed) = check(&arguments.bundles, &keys, &arguments.state.path());
     let reports = VerifyReports { reports };
     output::report(output, &reports, |reports| reports.reports.iter().map(human).collect())?;
     for error in &failed {
