@@ -21,7 +21,7 @@ use crate::image::Image;
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Name, Tag};
 use crate::registry::Client;
-use crate::spec::{ImageSpec, MirrorSpec, Selection};
+use crate::spec::{CarrySignatures, ImageSpec, MirrorSpec, Selection};
 use crate::store::Store;
 use crate::store::records::{Failure, Run};
 
@@ -108,12 +108,32 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     })
 }
 
+/// Images of one repository that are planned at the same time.
+const ROOTS_AT_ONCE: usize = 4;
+
 #[derive(Default)]
 struct Draft {
     images: Vec<Drafted>,
     failed: Vec<Failure>,
     notes: Vec<String>,
     manifest_pulls: u64,
+}
+
+impl Draft {
+    /// Adds an image. Two entries of a spec may want other platforms of one image: then it is one image with both, so that
+    /// no tag of it appears before all of them are there.
+    fn add(&mut self, drafted: Drafted) {
+        let same = |there: &&mut Drafted| {
+            there.image.repository == drafted.image.repository && there.image.root.digest == drafted.image.root.digest
+        };
+        match self.images.iter_mut().find(same) {
+            Some(there) => {
+                there.tags.extend(drafted.tags);
+                there.image.merge(drafted.image);
+            }
+            None => self.images.push(drafted),
+        }
+    }
 }
 
 /// An image before its bytes are summed.
@@ -153,7 +173,7 @@ struct ImagePlanner<'a> {
 
 impl ImagePlanner<'_> {
     async fn plan(&self, draft: &mut Draft, monitor: &dyn Monitor) {
-        let roots = match self.resolve(draft).await {
+        let roots = match self.resolve(draft, monitor).await {
             Ok(roots) => roots,
             Err(error) => {
                 monitor.problem(&error);
@@ -161,12 +181,19 @@ impl ImagePlanner<'_> {
                 return draft.failed.push(Failure { subject: self.entry.source.to_string(), problem });
             }
         };
-        for (root, tags) in roots {
+        let planned = stream::iter(roots).map(|(root, tags)| async {
+            let mut notes = Vec::new();
+            let planned = self.plan_root(root, &mut notes).await;
+            (tags, planned, notes)
+        });
+        let mut planned = std::pin::pin!(planned.buffered(ROOTS_AT_ONCE));
+        while let Some((tags, planned, notes)) = planned.next().await {
             let subject = tags.iter().map(|tag| format!("{}:{tag}", self.entry.source)).collect::<Vec<_>>().join(", ");
-            match self.plan_root(root, &mut draft.notes).await {
+            draft.notes.extend(notes);
+            match planned {
                 Ok(Some((image, signatures_checked))) => {
                     monitor.item(&subject);
-                    draft.images.push(Drafted { tags, image, signatures_checked });
+                    draft.add(Drafted { tags, image, signatures_checked });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -179,7 +206,7 @@ impl ImagePlanner<'_> {
     }
 
     /// The roots and the tags that point to each, in the order of the tags. Tags that fail are noted and passed over.
-    async fn resolve(&self, draft: &mut Draft) -> Result<Vec<(Descriptor, Vec<Tag>)>> {
+    async fn resolve(&self, draft: &mut Draft, monitor: &dyn Monitor) -> Result<Vec<(Descriptor, Vec<Tag>)>> {
         let wanted: Vec<(Tag, Name)> = match &self.entry.selection {
             Selection::Digest { digest, tag } => vec![(tag.clone(), Name::from(*digest))],
             Selection::Tags(selection) => {
@@ -200,9 +227,11 @@ impl ImagePlanner<'_> {
                     Some((_, tags)) => tags.push(tag),
                     None => roots.push((root, vec![tag])),
                 },
-                Err(error) => draft
-                    .failed
-                    .push(Failure { subject: format!("{}:{tag}", self.entry.source), problem: error.to_string() }),
+                Err(error) => {
+                    monitor.problem(&error);
+                    let subject = format!("{}:{tag}", self.entry.source);
+                    draft.failed.push(Failure { subject, problem: error.to_string() });
+                }
             }
         }
         Ok(roots)
@@ -228,18 +257,22 @@ impl ImagePlanner<'_> {
 
     /// Signatures of a known digest are looked up again only when the last look is older than `recheck`.
     async fn add_signatures(&self, image: &mut Image, notes: &mut Vec<String>) -> Result<String> {
+        if self.entry.signatures.carry == CarrySignatures::None {
+            return Ok(clock::text(self.now));
+        }
         let key = (image.repository.clone(), image.root.digest);
+        // An image that was asked about lacks at least one form, or has all of them.
+        let asked = |before: &Image| !(before.absent.is_empty() && before.signatures.is_empty());
         if let Some((before, checked)) = self.previous.0.get(&key)
             && before.kept == image.kept
+            && asked(before)
             && self.now.duration_since(*checked).unsigned_abs() < self.entry.signatures.recheck
         {
             image.signatures = before.signatures.clone();
             image.absent = before.absent.clone();
             return Ok(clock::text(*checked));
         }
-        if self.entry.signatures.carry == crate::spec::CarrySignatures::All {
-            signatures::collect(&self.fetcher, image, notes).await?;
-        }
+        signatures::collect(&self.fetcher, image, notes).await?;
         Ok(clock::text(self.now))
     }
 }

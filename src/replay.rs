@@ -204,11 +204,13 @@ impl Publisher<'_> {
         let needed =
             self.image.needed(|descriptor| self.reader.manifest(descriptor)).while_(|| &self.image.repository)?;
         self.refuse_incomplete(&needed)?;
-        let mut work: Vec<Work> = needed.into_iter().map(|blob| whole(&blob, Role::Blob)).collect();
-        let children = self.image.manifests().into_iter().filter(|(_, part)| *part == Part::Child);
-        work.extend(children.map(|(descriptor, _)| whole(descriptor, Role::Manifest)));
+        let work: Vec<Work> = needed.into_iter().map(|blob| whole(&blob, Role::Blob)).collect();
         self.carry(&work, target).await?;
-        replayed.rung = self.put_root(target).await?;
+        for (descriptor, _) in
+            self.image.manifests().iter().filter(|(_, part)| matches!(part, Part::Child | Part::Root))
+        {
+            replayed.rung = replayed.rung.max(self.put_manifest(target, descriptor).await?);
+        }
         self.put_signatures(target, replayed).await?;
         self.put_tags(target, state, replayed).await
     }
@@ -231,26 +233,16 @@ impl Publisher<'_> {
         }
     }
 
-    /// Puts the root by its digest, by the ladder where children were left out.
-    async fn put_root(&self, target: &RegistryTarget) -> Result<Option<Rung>> {
-        let root = &self.image.root;
-        if self.image.left_out.is_empty() {
-            self.carry(&[whole(root, Role::Manifest)], target).await?;
+    /// Puts a manifest by its digest: by the ladder where it is an index of which children were left out.
+    async fn put_manifest(&self, target: &RegistryTarget, descriptor: &Descriptor) -> Result<Option<Rung>> {
+        let mut left_out = self.image.left_out.iter().filter(|child| child.parent == descriptor.digest).peekable();
+        if left_out.peek().is_none() {
+            self.carry(&[whole(descriptor, Role::Manifest)], target).await?;
             return Ok(None);
         }
-        let stubs: Vec<Work> = match self.destination.stubs {
-            true => self
-                .image
-                .left_out
-                .iter()
-                .filter(|child| child.stub)
-                .map(|child| whole(&child.descriptor, Role::Blob))
-                .collect(),
-            false => Vec::new(),
-        };
-        // An index below the root may lack children too, and comes before it.
-        let bytes = self.reader.read(root)?;
-        put_index(target, root, bytes, &stubs, self.reader).await.map(Some)
+        let stubs = left_out.filter(|child| child.stub && self.destination.stubs);
+        let stubs: Vec<Work> = stubs.map(|child| whole(&child.descriptor, Role::Blob)).collect();
+        put_index(target, descriptor, self.reader.read(descriptor)?, &stubs, self.reader).await.map(Some)
     }
 
     async fn put_signatures(&self, target: &RegistryTarget, replayed: &mut ReplayedImage) -> Result<()> {

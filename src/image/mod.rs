@@ -205,6 +205,26 @@ impl Image {
         Ok(tags.iter().map(named).collect())
     }
 
+    /// Takes in what `other`, a decision about the same root, keeps too.
+    pub fn merge(&mut self, other: Image) {
+        fn add<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+            for item in more {
+                if !list.contains(&item) {
+                    list.push(item);
+                }
+            }
+        }
+        add(&mut self.kept, other.kept);
+        let kept: HashSet<Digest> = self.kept.iter().map(|child| child.descriptor.digest).collect();
+        self.left_out.retain(|child| !kept.contains(&child.descriptor.digest));
+        if self.left_out.is_empty() && self.mode == IndexMode::Sparse {
+            self.mode = IndexMode::Full;
+        }
+        add(&mut self.signatures, other.signatures);
+        add(&mut self.absent, other.absent);
+        add(&mut self.foreign, other.foreign);
+    }
+
     /// The configs and layers of everything that is kept, each once. `read` gives the manifests.
     pub fn needed(&self, read: impl Fn(&Descriptor) -> Result<Manifest>) -> Result<Vec<Descriptor>> {
         let mut seen = HashSet::new();

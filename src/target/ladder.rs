@@ -17,7 +17,7 @@ use crate::registry::{Answer, Put};
 use super::RegistryTarget;
 
 /// How far the ladder had to be climbed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rung {
     /// It was taken as it is.
