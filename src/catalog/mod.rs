@@ -89,24 +89,20 @@ impl Catalog {
     }
 
     /// Notes a run whose record is durable.
-    pub fn put_run(&self, record: &str, stream: &str, started: &str) -> Result<()> {
+    pub fn put_run(&self, stream: &str, number: u64, started: &str) -> Result<()> {
         self.connection().execute(
-            "INSERT OR REPLACE INTO runs (record, stream, started) VALUES (?1, ?2, ?3)",
-            params![record, stream, started],
+            "INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)",
+            params![stream, number.cast_signed(), started],
         )?;
         Ok(())
     }
 
-    /// The record of the latest run of `stream`.
-    pub fn latest_run(&self, stream: &str) -> Result<Option<String>> {
-        Ok(self
-            .connection()
-            .query_row(
-                "SELECT record FROM runs WHERE stream = ?1 ORDER BY started DESC, record DESC LIMIT 1",
-                params![stream],
-                |row| row.get(0),
-            )
-            .optional()?)
+    /// The number of the latest run of `stream`.
+    pub fn latest_run(&self, stream: &str) -> Result<Option<u64>> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("SELECT MAX(number) FROM runs WHERE stream = ?1")?;
+        let number: Option<i64> = query.query_row(params![stream], |row| row.get(0))?;
+        Ok(number.map(i64::cast_unsigned))
     }
 
     /// The names of all streams that have a run.
