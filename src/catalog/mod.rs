@@ -22,7 +22,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The steps from an empty file to the current schema; `user_version` counts those that were taken.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
 
-/// File systems over a network or through FUSE, on which SQLite's shared memory does not work (`statfs` magic numbers).
+/// File systems over a network, on which SQLite's shared memory does not work (`statfs` magic numbers).
 const NETWORK_FILE_SYSTEMS: [(i64, &str); 5] =
     [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9p"), (0x0bd0_0bd0, "Lustre")];
 
