@@ -172,6 +172,7 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, String>) -> Resu
     }
     let run = Run {
         stream: plan.stream.clone(),
+        number: store.catalog().next_run(&plan.stream)?,
         started: plan.created.clone(),
         export_to: plan.export_to.clone(),
         volume_size: plan.volume_size,

@@ -29,6 +29,9 @@ const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
 pub struct Run {
     /// The name of the stream.
     pub stream: String,
+    /// Its number within the stream, from 1: the highest one is the latest, whatever clocks say.
+    #[serde(default)]
+    pub number: u64,
     /// When it began, in UTC.
     pub started: String,
     /// Where the spec says that bundles go.
@@ -141,7 +144,7 @@ impl Store {
         let time: String = run.started.chars().filter(char::is_ascii_alphanumeric).collect();
         let name = format!("{time}-{}-{}.json", run.stream, Digest::of(&bytes).short());
         durable::write_file(&self.record_path("records/runs").join(&name), &bytes, MODE_FINAL).on(Side::Store)?;
-        self.catalog.put_run(&name, &run.stream, &run.started)
+        self.catalog.put_run(&name, &run.stream, run.number, &run.started)
     }
 
     /// The latest run of `stream`.
@@ -197,7 +200,7 @@ impl Store {
         for path in self.record_files("records/runs")? {
             let (run, _) = self.read_record::<Run>(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            self.catalog.put_run(&name, &run.stream, &run.started)?;
+            self.catalog.put_run(&name, &run.stream, run.number, &run.started)?;
         }
         for folder in self.entries("records/bundles")? {
             let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
