@@ -44,7 +44,7 @@ pub async fn pull<S: Source>(
     let _lock = store.lock_stream(&plan.stream)?;
     let mut problems: HashMap<usize, String> = HashMap::new();
     let blobs = fetch_manifests(plan, source, store, limits, &mut problems, monitor).await?;
-    let wanted: u64 = blobs.iter().map(|blob| blob.work.descriptor.size).sum();
+    let wanted: u64 = blobs.iter().map(|blob| blob.work.descriptor.size).fold(0, u64::saturating_add);
     refuse_when_full(store, wanted)?;
     monitor.begin("pull", blobs.len() as u64, wanted);
     let work: Vec<Work> = blobs.iter().map(|blob| blob.work.clone()).collect();

@@ -109,7 +109,7 @@ pub async fn replay(
     state.check(&name, &reader.digest())?;
     state.accept(&name, &reader.digest())?;
     let known = Known::default();
-    let bytes = contents.blobs.iter().map(|blob| blob.size).sum();
+    let bytes = contents.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     monitor.begin("replay", contents.images.len() as u64, bytes);
     let mut report =
         ReplayReport { bundle: name.to_string(), digest: reader.digest(), images: Vec::new(), notes: Vec::new() };

@@ -76,7 +76,7 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
     let reader = BundleReader::open(folders, keys)?;
     let contents = reader.contents();
     let missing: HashSet<&str> = reader.missing_volumes().into_iter().collect();
-    let bytes: u64 = contents.blobs.iter().map(|blob| blob.size).sum();
+    let bytes: u64 = contents.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     monitor.begin("verify", contents.blobs.len() as u64, bytes);
     let read = std::sync::atomic::AtomicU64::new(0);
     let damages = reader.check_volumes(&|count| {

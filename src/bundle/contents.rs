@@ -13,6 +13,9 @@ use crate::oci::{Digest, Tag, json};
 
 /// The `type` of every bundle.
 pub const TYPE: &str = "sealift/bundle";
+/// What can be done about what a trusted key signed, and is wrong all the same.
+pub(super) const ASK_MAKER: &str = "the bundle was signed like this: ask its maker, whose sealift is newer or broken";
+
 /// The version that this sealift writes.
 pub const VERSION: &str = "1.0";
 
@@ -154,11 +157,7 @@ pub(super) enum Payload {
 impl Contents {
     /// Parses and checks the bytes of a `bundle.json` whose signature was verified.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let bad = |why: String| {
-            Error::verification(format!("bundle.json: {why}"))
-                .on(Side::Bundle)
-                .help("the bundle was signed like this: ask its maker, whose sealift is newer or broken")
-        };
+        let bad = |why: String| Error::verification(format!("bundle.json: {why}")).on(Side::Bundle).help(ASK_MAKER);
         let header: Header = json::parse(bytes).map_err(bad)?;
         header.check().map_err(bad)?;
         let contents: Contents = json::parse(bytes).map_err(bad)?;

@@ -38,7 +38,7 @@ pub struct Packing {
 /// that the layers of an image lie together and gaps are still filled. A pure function: the same input gives the same
 /// volumes on every machine.
 pub fn pack(files: &[u64], blobs: &[Placed], volume_size: u64) -> Result<Packing> {
-    let mut packer = Packer { volume_size, volumes: vec![0], first_open: 1 };
+    let mut packer = Packer { volume_size: volume_size.min(INTEGER_MAX), volumes: vec![0], first_open: 1 };
     let files = files.iter().map(|&length| packer.put(0, length)).collect();
     let mut placed: Vec<(usize, Vec<Extent>)> = Vec::with_capacity(blobs.len());
     for (at, blob) in blobs.iter().enumerate() {
@@ -47,10 +47,6 @@ pub fn pack(files: &[u64], blobs: &[Placed], volume_size: u64) -> Result<Packing
     }
     placed.sort_by_key(|(_, extents)| extents.first().map(|first| (first.volume, first.offset)));
     let volumes: Vec<u64> = packer.volumes.iter().map(|used| used + frame::TRAILER).collect();
-    if volumes.len() > VOLUMES_MAX {
-        return Err(Error::usage(format!("{} volumes would be needed, more than {VOLUMES_MAX}", volumes.len()))
-            .help("choose a larger --volume-size"));
-    }
     if volumes.iter().any(|&size| size > INTEGER_MAX) {
         return Err(
             Error::usage("a volume would be larger than any reader takes").help("choose a smaller --volume-size")
@@ -77,7 +73,7 @@ impl Packer {
     fn place(&mut self, blob: &Placed) -> Result<Vec<Extent>> {
         let capacity = self.capacity();
         if blob.size <= capacity {
-            let volume = self.volume_with_room(blob.size);
+            let volume = self.volume_with_room(blob.size)?;
             return Ok(vec![self.extent(volume, blob.size)]);
         }
         let part = capacity / CHUNK_SIZE * CHUNK_SIZE;
@@ -92,7 +88,7 @@ impl Packer {
         let mut rest = blob.size;
         while rest > 0 {
             let length = rest.min(part);
-            let volume = self.volume_with_room(length);
+            let volume = self.volume_with_room(length)?;
             extents.push(self.extent(volume, length));
             rest -= length;
         }
@@ -100,17 +96,22 @@ impl Packer {
     }
 
     /// The first volume with room for a payload of `length`; a new one where there is none.
-    fn volume_with_room(&mut self, length: u64) -> usize {
+    fn volume_with_room(&mut self, length: u64) -> Result<usize> {
         let fits = |used: u64| used + frame::member_size(length) + frame::TRAILER <= self.volume_size;
         let smallest = frame::member_size(1) + frame::TRAILER;
         while self.volumes.get(self.first_open).is_some_and(|used| used + smallest > self.volume_size) {
             self.first_open += 1;
         }
         match (self.first_open..self.volumes.len()).find(|&volume| fits(self.volumes[volume])) {
-            Some(volume) => volume,
+            Some(volume) => Ok(volume),
+            // A manifest may claim sizes that would need millions: that is found out before they are counted.
+            None if self.volumes.len() == VOLUMES_MAX => {
+                Err(Error::usage(format!("more than {VOLUMES_MAX} volumes would be needed"))
+                    .help("choose a larger --volume-size"))
+            }
             None => {
                 self.volumes.push(0);
-                self.volumes.len() - 1
+                Ok(self.volumes.len() - 1)
             }
         }
     }
@@ -158,5 +159,6 @@ mod tests {
         assert!(pack(&[], &[blob(1, 1024 * 1024)], VOLUME_SIZE_MIN).is_err());
         let huge = pack(&[], &[blob(1, 20 << 30)], 1 << 40).unwrap();
         assert_eq!(huge.blobs[0].1.len(), 3, "no part reaches the 8 GiB of a ustar size field");
+        assert!(pack(&[], &[blob(1, INTEGER_MAX), blob(2, INTEGER_MAX)], VOLUME_SIZE_DEFAULT).is_err());
     }
 }

@@ -15,6 +15,8 @@ pub use signature::{PublicKey, SigningKey, generate_key};
 pub use texts::{readme, sums};
 pub use writer::{BundleWriter, ReadBack, SideFiles};
 
+pub use crate::oci::json::INTEGER_MAX;
+
 /// The table of contents; the last file to be written.
 pub const BUNDLE_JSON: &str = "bundle.json";
 /// Its signature.
@@ -46,8 +48,6 @@ pub const REFERENCES_MAX: usize = 100_000;
 pub const IMAGES_MAX: usize = 100_000;
 /// The most volumes of a bundle: their names have four digits.
 pub const VOLUMES_MAX: usize = 10_000;
-/// The largest integer that every JSON reader keeps exactly.
-pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// The name of volume `number`; 0 is `meta.tar`.
 pub fn volume_name(number: usize) -> String {

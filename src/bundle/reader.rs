@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::contents::{Contents, Member, Payload};
+use super::contents::{ASK_MAKER, Contents, Member, Payload};
 use super::signature::untrusted;
 use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
 use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest};
+
+/// What can be done about a file of a bundle that is missing or damaged.
+const WRITE_AGAIN: &str = "remove it and export to this drive again, which writes only what is missing";
 
 /// The largest signature file that is read.
 const SIGNATURE_MAX: u64 = 16 * 1024;
@@ -126,7 +129,9 @@ impl BundleReader {
 
     fn find_volume(&self, volume: usize) -> Option<PathBuf> {
         let name = super::volume_name(volume);
-        self.folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file())
+        // A link leads elsewhere than to the drive: it is no volume, and neither is a folder or a pipe.
+        let is_volume = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
+        self.folders.iter().map(|folder| folder.join(&name)).find(is_volume)
     }
 
     fn open_volume(&self, volume: usize) -> Result<File> {
@@ -156,8 +161,7 @@ impl BundleReader {
             let target = whole.get_mut(at..at + length).unwrap_or_default();
             let file = self.open_volume(extent.volume)?;
             file.read_exact_at(target, extent.offset)
-                .on(Side::Bundle)
-                .while_(|| format!("read {} at {}", super::volume_name(extent.volume), extent.offset))?;
+                .map_err(|error| unreadable(extent.volume, extent.offset, &error))?;
             at += length;
         }
         if descriptor.digest.same_algorithm_of(&whole) != descriptor.digest {
@@ -207,8 +211,7 @@ impl BundleReader {
                     let expected = chunk_digest(&self.chunks, &self.first_chunks, blob, chunk);
                     let wanted = offset.max(chunk) - chunk..end.min(chunk + length) - chunk;
                     let right = stream_chunk(&file, place, length, wanted, expected, send)
-                        .on(Side::Bundle)
-                        .while_(|| format!("read {} at {place}", super::volume_name(extent.volume)))?;
+                        .map_err(|error| unreadable(extent.volume, place, &error))?;
                     match right {
                         Streamed::Right => chunk += length,
                         Streamed::Gone => return Ok(()),
@@ -264,18 +267,19 @@ impl BundleReader {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Damage> {
         let mut damages = Vec::new();
-        let mut open: Option<(usize, Option<File>)> = None;
+        let mut open: Option<(usize, Option<std::io::Result<File>>)> = None;
         while let Some(job) = jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
             if open.as_ref().is_none_or(|(volume, _)| *volume != job.volume) {
-                open = Some((job.volume, self.find_volume(job.volume).and_then(|path| open_plain(&path).ok())));
+                open = Some((job.volume, self.find_volume(job.volume).map(|path| open_plain(&path))));
             }
             // A volume that is missing is reported as such, not chunk by chunk.
             let Some((_, Some(file))) = &open else { continue };
             let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
-            let kind = match hash_range(file, job.offset, job.length) {
-                Ok(found) if Some(found) == expected => None,
-                Ok(_) => Some(DamageKind::Changed),
-                Err(error) => Some(DamageKind::Unreadable(error.to_string())),
+            let kind = match file.as_ref().map(|file| hash_range(file, job.offset, job.length)) {
+                Ok(Ok(found)) if Some(found) == expected => None,
+                Ok(Ok(_)) => Some(DamageKind::Changed),
+                Ok(Err(error)) => Some(DamageKind::Unreadable(why(&error))),
+                Err(error) => Some(DamageKind::Unreadable(why(error))),
             };
             progress(job.length);
             damages.extend(kind.map(|kind| self.damage(job, kind)));
@@ -294,18 +298,37 @@ impl BundleReader {
         }
     }
 
-    /// What is odd and no damage: volumes of another length, tar headers and inner files that are not as they were written.
+    /// What is odd and no damage: volumes of another length, tar headers and files that are not as they were written.
     pub fn oddities(&self) -> Vec<String> {
-        let mut odd = Vec::new();
+        let mut odd = self.odd_side_files();
         for (volume, members) in self.contents.members().iter().enumerate() {
-            let Some(file) = self.find_volume(volume).and_then(|path| open_plain(&path).ok()) else { continue };
             let name = super::volume_name(volume);
+            let Some(path) = self.find_volume(volume) else {
+                if self.folders.iter().any(|folder| folder.join(&name).symlink_metadata().is_ok()) {
+                    odd.push(format!("{name} is a link, a folder or a device, and is not read"));
+                }
+                continue;
+            };
+            let Ok(file) = open_plain(&path) else { continue };
             let size = self.contents.volumes.get(volume).map_or(0, |entry| entry.size);
             let found = file.metadata().map_or(0, |found| found.len());
             if found != size {
                 odd.push(format!("{name} has {found} bytes instead of {size}"));
             }
             odd.extend(members.iter().filter_map(|member| self.odd_member(&file, &name, member)));
+        }
+        odd
+    }
+
+    /// Files beside the volumes that are not as they were written, in any of the folders.
+    fn odd_side_files(&self) -> Vec<String> {
+        let mut odd = Vec::new();
+        for entry in self.contents.files.iter().filter(|entry| entry.extent.is_none()) {
+            for path in self.folders.iter().map(|folder| folder.join(&entry.path)) {
+                if read_file(&path, entry.size).map_or(true, |bytes| Digest::of(&bytes) != entry.digest) {
+                    odd.push(format!("{} is missing or damaged; sealift does not need it, people do", path.display()));
+                }
+            }
         }
         odd
     }
@@ -388,9 +411,25 @@ fn stream_chunk(
 }
 
 fn changed(volume: usize, offset: u64, blob: &Digest) -> Error {
-    Error::verification(format!("{} is damaged at {offset}: blob {blob} is not what was signed", super::volume_name(volume)))
+    damaged(volume, offset, &format!("blob {blob} is not what was signed"))
+}
+
+/// A medium that cannot give a byte back is as damaged as one that gives another one.
+fn unreadable(volume: usize, offset: u64, error: &std::io::Error) -> Error {
+    damaged(volume, offset, &format!("it cannot be read: {}", why(error)))
+}
+
+fn damaged(volume: usize, offset: u64, how: &str) -> Error {
+    Error::verification(format!("{} is damaged at {offset}: {how}", super::volume_name(volume)))
         .on(Side::Bundle)
         .help("remove that volume and export to this drive again, which writes only what is missing; every image that does not need it can still be replayed")
+}
+
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the file ends too early".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn not_carried(digest: &Digest) -> Error {
@@ -426,23 +465,22 @@ fn read_chunk_table(folders: &[PathBuf], contents: &Contents) -> Result<Vec<u8>>
     let entry = contents.files.iter().find(|file| file.path == BUNDLE_CHUNKS);
     let entry = entry.filter(|entry| Some(entry.size) == chunks.checked_mul(32));
     let entry = entry.ok_or_else(|| {
-        Error::verification("bundle.json: the chunk table has not one entry for each chunk").on(Side::Bundle)
+        Error::verification("bundle.json: the chunk table has not one entry for each chunk")
+            .on(Side::Bundle)
+            .help(ASK_MAKER)
     })?;
     let mut last = None;
     for folder in folders {
         match read_file(&folder.join(BUNDLE_CHUNKS), entry.size) {
             Ok(table) if Digest::of(&table) == entry.digest => return Ok(table),
             Ok(_) => {
-                last = Some(
-                    Error::verification(format!("{} is damaged", folder.join(BUNDLE_CHUNKS).display()))
-                        .on(Side::Bundle),
-                );
+                let what = format!("{} is damaged", folder.join(BUNDLE_CHUNKS).display());
+                last = Some(Error::verification(what).on(Side::Bundle).help(WRITE_AGAIN));
             }
             Err(error) => last = Some(error),
         }
     }
-    let error = last.unwrap_or_else(|| Error::failed("no folder"));
-    Err(error.help("remove it and export to this drive again, which writes only what is missing"))
+    Err(last.unwrap_or_else(|| Error::failed("no folder")))
 }
 
 /// Opens a regular file; never a link, a device or a pipe that a drive may hold under that name.
@@ -456,6 +494,10 @@ fn open_plain(path: &Path) -> std::io::Result<File> {
 }
 
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let bad = |what: String| Error::verification(what).on(Side::Bundle).help(WRITE_AGAIN);
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(bad(format!("{} is no regular file", path.display())));
+    }
     let read = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -466,9 +508,9 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
             std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())),
             _ => Error::from(error).while_(format!("read {}", path.display())),
         })
-        .on(Side::Bundle)?;
+        .map_err(|error| error.on(Side::Bundle).help(WRITE_AGAIN))?;
     if bytes.len() as u64 > limit {
-        return Err(Error::verification(format!("{} has more than {limit} bytes", path.display())).on(Side::Bundle));
+        return Err(bad(format!("{} has more than {limit} bytes", path.display())));
     }
     Ok(bytes)
 }

@@ -6,6 +6,9 @@ use serde::de::DeserializeOwned;
 /// How deep JSON from outside may be nested. Manifests use five levels, `bundle.json` six.
 pub const JSON_DEPTH_MAX: usize = 32;
 
+/// The largest integer that every JSON reader keeps exactly: nothing that is counted in bytes is larger.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
 /// Parses JSON from outside that was read within a limit of its size. Refuses more than
 /// [`JSON_DEPTH_MAX`] levels also in members that `T` does not know, so that nothing carried along can
 /// hurt the next reader.

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use super::json::INTEGER_MAX;
 use super::{Descriptor, Digest, MediaType, Platform};
 
 /// The largest manifest that is read, in bytes: what registries accept (OCI distribution
@@ -191,6 +192,7 @@ impl RawManifest {
 struct RawDescriptor {
     media_type: Option<String>,
     digest: Digest,
+    #[serde(deserialize_with = "size")]
     size: u64,
     platform: Option<RawPlatform>,
     urls: Option<Vec<String>>,
@@ -209,6 +211,15 @@ impl RawDescriptor {
             annotations: texts(self.annotations),
             artifact_type: self.artifact_type,
         }
+    }
+}
+
+/// A size beyond what any blob has would only bring sums to overflow.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    match size <= INTEGER_MAX {
+        true => Ok(size),
+        false => Err(serde::de::Error::custom(format_args!("{size} is no size: more than {INTEGER_MAX}"))),
     }
 }
 
@@ -287,6 +298,7 @@ mod tests {
         let rows: Vec<(&str, MediaType, String)> = vec![
             ("path in digest", MediaType::OCI_INDEX, index(r#"{"digest":"sha256:../../etc/passwd","size":1}"#)),
             ("negative size", MediaType::OCI_INDEX, index(&child.replace("\"size\":1", "\"size\":-1"))),
+            ("impossible size", MediaType::OCI_INDEX, index(&child.replace("\"size\":1", "\"size\":9007199254740992"))),
             ("too many children", MediaType::OCI_INDEX, many),
             ("nested", MediaType::OCI_INDEX, format!(r#"{{"x":{nested}}}"#)),
             ("both shapes", MediaType::OCI_INDEX, both),

@@ -78,10 +78,10 @@ pub(super) fn sum(
         let (bytes, platforms) = sums.image(&image)?;
         totals.images += 1;
         totals.tags += tags.len() as u64;
-        totals.new += bytes.new;
-        totals.in_store += bytes.in_store;
-        totals.foreign_skipped += bytes.foreign_skipped;
-        totals.left_out += bytes.left_out;
+        add(&mut totals.new, bytes.new);
+        add(&mut totals.in_store, bytes.in_store);
+        add(&mut totals.foreign_skipped, bytes.foreign_skipped);
+        add(&mut totals.left_out, bytes.left_out);
         images.push(PlannedImage { tags, image, signatures_checked, platforms, bytes });
     }
     let packing = pack(&[], &sums.layers, volume_size.unwrap_or(VOLUME_SIZE_DEFAULT));
@@ -108,18 +108,19 @@ impl Sums<'_> {
             for blob in image.blobs_of(&descriptor.digest, &manifest) {
                 let missing = self.count(blob, &mut bytes);
                 let row = rows.entry((order, platform.clone())).or_insert_with(|| empty_row(&platform, true));
-                row.bytes += blob.size;
-                row.missing += missing;
+                add(&mut row.bytes, blob.size);
+                add(&mut row.missing, missing);
             }
         }
         for (at, child) in image.left_out.iter().enumerate() {
             let platform = child.platform.clone().unwrap_or_else(|| "(none)".into());
             let size = if child.stub { self.blobs_size(&child.descriptor)? } else { 0 };
-            bytes.left_out += size;
+            add(&mut bytes.left_out, size);
             let order = image.kept.len() + 1 + at;
-            rows.entry((order, platform.clone())).or_insert_with(|| empty_row(&platform, false)).bytes += size;
+            let row = rows.entry((order, platform.clone())).or_insert_with(|| empty_row(&platform, false));
+            add(&mut row.bytes, size);
         }
-        bytes.foreign_skipped = image.foreign.iter().map(|layer| layer.descriptor.size).sum();
+        bytes.foreign_skipped = image.foreign.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
         Ok((bytes, rows.into_values().collect()))
     }
 
@@ -131,17 +132,23 @@ impl Sums<'_> {
             self.layers.push(Placed { digest: blob.digest, size: blob.size, in_meta: false });
         }
         match (here, first) {
-            (true, true) => bytes.in_store += blob.size,
-            (false, true) => bytes.new += blob.size,
-            (_, false) => bytes.shared += blob.size,
+            (true, true) => add(&mut bytes.in_store, blob.size),
+            (false, true) => add(&mut bytes.new, blob.size),
+            (_, false) => add(&mut bytes.shared, blob.size),
         }
         if here { 0 } else { blob.size }
     }
 
     fn blobs_size(&self, descriptor: &Descriptor) -> Result<u64> {
         let manifest = self.store.manifest(descriptor)?;
-        Ok(if manifest.children().is_empty() { manifest.successors().map(|blob| blob.size).sum() } else { 0 })
+        let sizes = manifest.successors().filter(|_| manifest.children().is_empty()).map(|blob| blob.size);
+        Ok(sizes.fold(0, u64::saturating_add))
     }
+}
+
+/// Sizes are what manifests claim, and together they may claim more than there is.
+fn add(sum: &mut u64, bytes: u64) {
+    *sum = sum.saturating_add(bytes);
 }
 
 fn empty_row(platform: &str, kept: bool) -> PlatformBytes {

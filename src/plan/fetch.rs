@@ -14,6 +14,10 @@ use crate::store::Store;
 /// The largest config that is read in order to learn an image's platform.
 const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
+/// What can be done about a document that is what its digest says, and still cannot be carried.
+pub(super) const UNUSABLE: &str =
+    "no client can use such an image: ask its publisher for a sound one, or take it out of the spec";
+
 /// One repository, with the store as its memory.
 pub(super) struct Fetcher {
     remote: Remote,
@@ -54,7 +58,7 @@ impl Fetcher {
         self.manifest_pulls.fetch_add(1, Ordering::Relaxed);
         let Some((found, bytes)) = self.remote.get_manifest(&name, Some(descriptor)).await? else { return Ok(None) };
         let manifest = Manifest::parse(&found.media_type, &bytes)
-            .map_err(|error| Error::verification(error.to_string()).on(Side::Source))
+            .map_err(|error| Error::verification(error.to_string()).on(Side::Source).help(UNUSABLE))
             .while_(|| format!("manifest {}", descriptor.digest))?;
         self.keep(descriptor, bytes).await?;
         Ok(Some(manifest))
@@ -73,7 +77,8 @@ impl Fetcher {
     pub(super) async fn config(&self, descriptor: &Descriptor) -> Result<Bytes> {
         if descriptor.size > CONFIG_SIZE_MAX {
             return Err(Error::verification(format!("the config {} has {} bytes", descriptor.digest, descriptor.size))
-                .on(Side::Source));
+                .on(Side::Source)
+                .help(UNUSABLE));
         }
         if self.store.has(descriptor) {
             return self.store.read(descriptor);

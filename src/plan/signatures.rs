@@ -34,7 +34,8 @@ pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Ve
             }
             if found.len() > before && image.signatures.len() + found.len() > SIGNATURES_MAX {
                 return Err(Error::verification(format!("it has more than {SIGNATURES_MAX} signatures and referrers"))
-                    .on(Side::Source));
+                    .on(Side::Source)
+                    .help("set signatures: {carry: none} for this image, or ask its publisher to remove old ones"));
             }
         }
         found.retain(|signature| known.insert(signature.descriptor.digest));

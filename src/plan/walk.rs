@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, UNUSABLE};
 use crate::error::{Error, Kind, Result, Side};
 use crate::image::{ForeignDecision, ForeignLayer, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX, platform_text};
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX, config_platform};
@@ -95,16 +95,17 @@ impl Walk<'_> {
                 let place = Child { descriptor: child.clone(), parent: list.digest, is_index };
                 self.children.push(place);
                 if self.children.len() > MANIFESTS_MAX {
-                    return Err(
-                        Error::verification(format!("it has more than {MANIFESTS_MAX} children")).on(Side::Source)
-                    );
+                    return Err(Error::verification(format!("it has more than {MANIFESTS_MAX} children"))
+                        .on(Side::Source)
+                        .help(UNUSABLE));
                 }
                 if is_index && self.lists.insert(child.digest) {
                     if depth >= INDEX_DEPTH_MAX {
                         return Err(Error::verification(format!(
                             "its indexes are nested more than {INDEX_DEPTH_MAX} levels deep"
                         ))
-                        .on(Side::Source));
+                        .on(Side::Source)
+                        .help(UNUSABLE));
                     }
                     // A nested index that the source does not have is like any child that it does not have.
                     if let Some(nested) = self.fetcher.manifest(child).await? {
@@ -266,15 +267,21 @@ impl Walk<'_> {
             return Ok(());
         }
         for child in left_out {
-            child.stub = self.fetcher.manifest(&child.descriptor).await?.is_some();
-            if !child.stub {
-                notes.push(format!(
-                    "{}: the source lists {} {} and does not have it; it was not wanted anyway",
-                    self.entry.source,
-                    child.platform.as_deref().unwrap_or("a child"),
-                    child.descriptor.digest.short()
-                ));
-            }
+            let why = match self.fetcher.manifest(&child.descriptor).await {
+                Ok(Some(_)) => {
+                    child.stub = true;
+                    continue;
+                }
+                Ok(None) => "does not have it".to_owned(),
+                Err(error) if error.kind() == Kind::Verification => format!("has it damaged ({error})"),
+                Err(error) => return Err(error),
+            };
+            notes.push(format!(
+                "{}: the source lists {} {} and {why}; it was not wanted anyway",
+                self.entry.source,
+                child.platform.as_deref().unwrap_or("a child"),
+                child.descriptor.digest.short()
+            ));
         }
         Ok(())
     }

@@ -17,6 +17,10 @@ use crate::content::{Body, Sender};
 use crate::error::{Error, Result};
 use crate::oci::Descriptor;
 
+/// What can be done about bytes that are not the announced ones.
+pub(super) const ALTERED: &str =
+    "the registry or a proxy before it hands out damaged or altered content: try again, or use another mirror";
+
 /// An answer that carries a blob, and how many of its first bytes were delivered before.
 struct Opened {
     response: Response,
@@ -175,7 +179,8 @@ impl Download {
 
     fn too_short(&self, host: &str) -> Trouble {
         let size = self.descriptor.size;
-        Trouble::passing(Error::failed(format!("{host} ended after {} of {size} bytes", self.at)))
+        let error = Error::failed(format!("{host} ended after {} of {size} bytes", self.at));
+        Trouble::passing(error.help("run the same command again: it goes on where it stopped. If it always stops there, the registry has lost the rest, or a proxy before it cuts large answers"))
     }
 
     /// The next beginning after trouble; the error when patience is at its end.
@@ -194,9 +199,7 @@ impl Download {
 
 fn wrong_size(host: &str, what: std::fmt::Arguments<'_>, descriptor: &Descriptor) -> Error {
     let size = descriptor.size;
-    Error::verification(format!("{host} {what}, though the manifest announces {size}")).help(
-        "the registry or a proxy before it hands out damaged or altered content: try again, or use another mirror",
-    )
+    Error::verification(format!("{host} {what}, though the manifest announces {size}")).help(ALTERED)
 }
 
 /// Start and complete length from `bytes 5-9/10`; the length may be `*` (RFC 9110, section 14.4).

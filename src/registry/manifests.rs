@@ -6,6 +6,7 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderVal
 use serde::Deserialize;
 
 use super::Answer;
+use super::download::ALTERED;
 use super::endpoint::{Call, Outcome};
 use super::remote::{Door, Read};
 use super::scope::Scope;
@@ -74,14 +75,12 @@ impl Door {
             let found = expected.same_algorithm_of(&body);
             if found != expected {
                 let what = format!("{host} answered with bytes of the digest {found}, expected {expected}");
-                return Err(Error::verification(what).help(
-                    "the registry or a proxy before it hands out damaged or altered content: try again, or use another mirror",
-                ));
+                return Err(Error::verification(what).help(ALTERED));
             }
         }
         if let Some(announced) = announced.filter(|announced| announced.size != body.len() as u64) {
             let what = format!("{host} answered with {} bytes, announced were {}", body.len(), announced.size);
-            return Err(Error::verification(what));
+            return Err(Error::verification(what).help(ALTERED));
         }
         let digest = expected.into_iter().flatten().next().unwrap_or_else(|| Digest::of(&body));
         let media_type = media_type(&headers, &body, announced);

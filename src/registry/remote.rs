@@ -215,7 +215,12 @@ impl Door {
         let headers = std::mem::take(response.headers_mut());
         match read_body(&mut response, limit).await? {
             Some(body) => Ok(Ok(Read { headers, body })),
-            None => Err(self.error(format_args!("answered with more than {limit} bytes")).into()),
+            None => {
+                let error = self.error(format_args!("answered with more than {limit} bytes"));
+                Err(error
+                    .help("that is no answer of a registry: see what it has there, and what is between it and here")
+                    .into())
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 mod clients;
 mod debian;
 mod docker_registry;
+pub mod journey;
 mod push;
 
 pub use clients::Clients;
