@@ -23,8 +23,10 @@ use crate::store::Store;
 use crate::store::records::{Failure, Run, RunImage};
 
 /// How an export is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ExportOptions {
+    /// A recorded bundle that is to be written again as it was, instead of the latest content.
+    pub recorded: Option<BundleName>,
     /// The largest a volume may be, in bytes.
     pub volume_size: u64,
     /// The epoch to number in, where the operator began a new one.
@@ -67,14 +69,19 @@ pub async fn export(
     monitor: &dyn Monitor,
 ) -> Result<ExportReport> {
     let _lock = store.lock_stream(stream)?;
-    let chosen = choose(stream, store)?;
-    let draft = lay_out(&chosen, store, key, options)?;
-    let (signed, again) = number_and_record(draft, store, key, options)?;
+    let (signed, again, failed) = match &options.recorded {
+        Some(name) => (recorded(name, store)?, true, Vec::new()),
+        None => {
+            let chosen = choose(stream, store)?;
+            let draft = lay_out(&chosen, store, key, &options)?;
+            let (signed, again) = number_and_record(draft, store, key, &options)?;
+            (signed, again, chosen.failed)
+        }
+    };
     let bytes = signed.contents.volumes.iter().map(|volume| volume.size).sum();
     refuse_when_full(drive, &signed.contents)?;
     let contents = Arc::new(signed.contents);
     let work = work_list(&contents);
-    let side = SideFiles { inner: chosen.inner, readme: bundle::readme(&contents), sums: signed.sums };
     let report = ExportReport {
         bundle: contents.name().to_string(),
         folder: drive.join(contents.name().to_string()),
@@ -84,9 +91,9 @@ pub async fn export(
         tags: contents.references.len() as u64,
         volumes: contents.volumes.len() as u64,
         bytes,
-        failed: chosen.failed,
+        failed,
     };
-    let (json, signature, chunks) = (signed.json, signed.signature, signed.chunks);
+    let (json, signature, chunks, side) = (signed.json, signed.signature, signed.chunks, signed.side);
     let writer = BundleWriter::create(drive, contents, json, signature, chunks, side, options.read_back)?;
     monitor.begin("export", work.len() as u64, work.iter().map(|item| item.span.end - item.span.start).sum());
     // One after the other: a volume is written from its beginning to its end.
@@ -219,10 +226,12 @@ fn collect(image: &Image, store: &Store, meta: &mut Collected, layers: &mut Coll
 struct Draft {
     contents: Contents,
     chunks: Vec<u8>,
+    /// Files inside `meta.tar`.
+    inner: Vec<(String, Vec<u8>)>,
     sums: String,
 }
 
-fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: ExportOptions) -> Result<Draft> {
+fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: &ExportOptions) -> Result<Draft> {
     let placed: Vec<Placed> = chosen
         .blobs
         .iter()
@@ -279,7 +288,7 @@ fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: ExportOpti
         files,
         volumes,
     };
-    Ok(Draft { contents, chunks, sums })
+    Ok(Draft { contents, chunks, inner: chosen.inner.clone(), sums })
 }
 
 fn file_entry(path: &str, bytes: &[u8], extent: Option<InVolume>) -> FileEntry {
@@ -292,13 +301,13 @@ struct Signed {
     json: Vec<u8>,
     signature: Vec<u8>,
     chunks: Vec<u8>,
-    sums: String,
+    side: SideFiles,
 }
 
 /// Gives the draft its number: the latest one when the content is the same, else the next.
-fn number_and_record(draft: Draft, store: &Store, key: &SigningKey, options: ExportOptions) -> Result<(Signed, bool)> {
-    let Draft { mut contents, chunks, sums } = draft;
-    let latest = store.catalog().latest_bundle(&contents.stream)?;
+fn number_and_record(draft: Draft, store: &Store, key: &SigningKey, options: &ExportOptions) -> Result<(Signed, bool)> {
+    let Draft { mut contents, chunks, inner, sums } = draft;
+    let latest = store.latest_bundle(&contents.stream)?;
     if let Some((epoch, sequence)) = latest {
         let name = BundleName { stream: contents.stream.clone(), epoch, sequence };
         let same_epoch = options.epoch.is_none_or(|wanted| wanted == epoch);
@@ -306,8 +315,8 @@ fn number_and_record(draft: Draft, store: &Store, key: &SigningKey, options: Exp
             && let Ok(recorded) = Contents::parse(&json)
             && same_content(&recorded, &contents)
         {
-            let (json, signature) = (json.to_vec(), signature.to_vec());
-            return Ok((Signed { contents: recorded, json, signature, chunks, sums }, true));
+            let (json, signature, side) = (json.to_vec(), signature.to_vec(), recorded_side(&name, store)?);
+            return Ok((Signed { contents: recorded, json, signature, chunks, side }, true));
         }
     }
     (contents.epoch, contents.sequence) = next_number(latest, options.epoch)?;
@@ -322,8 +331,49 @@ fn number_and_record(draft: Draft, store: &Store, key: &SigningKey, options: Exp
     // What this writes, it must also be able to read.
     Contents::parse(&json)?;
     let signature = key.sign(&json)?.into_bytes();
-    store.put_bundle(&contents.name(), &json, &signature)?;
-    Ok((Signed { contents, json, signature, chunks, sums }, false))
+    let side = SideFiles { inner, readme, sums };
+    store.put_bundle(&contents.name(), &json, &signature, &side_files(&side))?;
+    Ok((Signed { contents, json, signature, chunks, side }, false))
+}
+
+/// The texts of a bundle as they are recorded: another version of sealift may word them in another way.
+fn side_files(side: &SideFiles) -> Vec<(&str, &[u8])> {
+    let inner = side.inner.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    inner.chain([(README, side.readme.as_bytes()), (SUMS, side.sums.as_bytes())]).collect()
+}
+
+fn recorded_side(name: &BundleName, store: &Store) -> Result<SideFiles> {
+    let read = |file: &str| store.bundle_file(name, file).map(|bytes| bytes.to_vec());
+    let text = |file: &str| Ok::<_, Error>(String::from_utf8_lossy(&read(file)?).into_owned());
+    let inner = [OCI_LAYOUT_PATH, INDEX_JSON_PATH].map(|path| read(path).map(|bytes| (path.to_owned(), bytes)));
+    Ok(SideFiles { inner: inner.into_iter().collect::<Result<_>>()?, readme: text(README)?, sums: text(SUMS)? })
+}
+
+/// A bundle as it was recorded, whatever the stream holds now.
+fn recorded(name: &BundleName, store: &Store) -> Result<Signed> {
+    let Some((json, signature)) = store.bundle(name)? else {
+        return Err(Error::usage(format!("the store has no record of bundle {name}"))
+            .on(Side::Store)
+            .help("the names of all recorded bundles are those of the folders in records/bundles"));
+    };
+    let contents = Contents::parse(&json)?;
+    let mut chunks = Vec::new();
+    for blob in &contents.blobs {
+        let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
+        if !store.has(&descriptor) {
+            return Err(Error::new(Kind::Missing, format!("blob {} is no longer in the store", blob.digest))
+                .on(Side::Store)
+                .help("only the latest content can be exported: leave --bundle out"));
+        }
+        chunks.extend(store.chunks(&descriptor)?);
+    }
+    Ok(Signed {
+        contents,
+        json: json.to_vec(),
+        signature: signature.to_vec(),
+        chunks,
+        side: recorded_side(name, store)?,
+    })
 }
 
 /// Whether a recorded bundle says the same as a draft, which has no number, time and README yet.

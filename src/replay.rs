@@ -39,6 +39,9 @@ pub struct ReplayReport {
     pub bundle: String,
     /// The digest of `bundle.json`.
     pub digest: Digest,
+    /// Why tags were allowed to be moved back, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
     /// The images, in the order of the bundle.
     pub images: Vec<ReplayedImage>,
     /// What the operator should know.
@@ -111,8 +114,13 @@ pub async fn replay(
     let known = Known::default();
     let bytes = contents.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     monitor.begin("replay", contents.images.len() as u64, bytes);
-    let mut report =
-        ReplayReport { bundle: name.to_string(), digest: reader.digest(), images: Vec::new(), notes: Vec::new() };
+    let mut report = ReplayReport {
+        bundle: name.to_string(),
+        digest: reader.digest(),
+        rollback: destination.rollback.clone(),
+        images: Vec::new(),
+        notes: Vec::new(),
+    };
     let mut failures_in_a_row = 0;
     for image in &contents.images {
         let publisher = Publisher { reader, destination, name: &name, image, monitor };
@@ -287,7 +295,7 @@ impl Publisher<'_> {
                 replayed.shortfalls.push(format!("{repository}:{tag} points to {text} after it was set"));
                 continue;
             }
-            remembered.set(&tag, self.name, &root.digest, self.destination.rollback.is_some());
+            remembered.set(&tag, self.name, &root.digest, self.destination.rollback.as_deref());
             replayed.tags.push(tag);
         }
         state.put_tags(&repository, &remembered)

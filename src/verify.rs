@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Pieces that are not what was signed.
     pub damages: Vec<Damage>,
+    /// Files beside the volumes that are missing or not what was signed.
+    pub changed_files: Vec<PathBuf>,
     /// What is odd and harmless for sealift.
     pub oddities: Vec<String>,
     /// The images, and which of them can be replayed from what is here.
@@ -62,7 +64,8 @@ pub struct ImageState {
 impl VerifyReport {
     /// What is wrong with the bundle, as the kind that decides the exit status; `None` for nothing.
     pub fn verdict(&self) -> Option<Kind> {
-        let damaged = (!self.damages.is_empty()).then_some(Kind::Verification);
+        let damaged = !self.damages.is_empty() || !self.changed_files.is_empty();
+        let damaged = damaged.then_some(Kind::Verification);
         let missing = self.volumes.iter().any(|volume| !volume.present).then_some(Kind::Missing);
         let incomplete = self.images.iter().any(|image| image.problem.is_some()).then_some(Kind::Incomplete);
         Kind::first_of(damaged.into_iter().chain(missing).chain(incomplete))
@@ -114,13 +117,14 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
             .collect(),
         bytes: read.into_inner(),
         damages,
+        changed_files: reader.changed_files(),
         oddities: reader.oddities(),
     })
 }
 
-/// Blobs of which a piece is damaged or in a volume that is missing.
+/// Blobs of which a piece is damaged in every copy, or in a volume that is missing.
 fn lost_blobs(reader: &BundleReader, damages: &[Damage]) -> HashSet<Digest> {
-    let mut lost: HashSet<Digest> = damages.iter().map(|damage| damage.blob).collect();
+    let mut lost: HashSet<Digest> = damages.iter().filter(|damage| damage.lost).map(|damage| damage.blob).collect();
     let contents = reader.contents();
     let missing: HashSet<&str> = reader.missing_volumes().into_iter().collect();
     let gone: HashSet<usize> = contents

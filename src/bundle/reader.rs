@@ -15,7 +15,7 @@ use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
 use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
 use crate::error::{Context, Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Hasher, Manifest};
+use crate::oci::{Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
 
 /// What can be done about a file of a bundle that is missing or damaged.
 const WRITE_AGAIN: &str = "remove it and export to this drive again, which writes only what is missing";
@@ -42,6 +42,10 @@ pub struct BundleReader {
 pub struct Damage {
     /// The volume.
     pub volume: String,
+    /// The file: a volume may lie in several folders.
+    pub file: PathBuf,
+    /// Whether no other folder has this piece as it must be.
+    pub lost: bool,
     /// Which 16 MiB piece of the blob, from 1.
     pub piece: u64,
     /// Where the piece begins in the volume.
@@ -124,49 +128,53 @@ impl BundleReader {
     /// Names of volumes that none of the folders has.
     pub fn missing_volumes(&self) -> Vec<&str> {
         let volumes = self.contents.volumes.iter().enumerate();
-        volumes.filter(|(at, _)| self.find_volume(*at).is_none()).map(|(_, volume)| volume.name.as_str()).collect()
+        volumes.filter(|(at, _)| self.copies(*at).is_empty()).map(|(_, volume)| volume.name.as_str()).collect()
     }
 
-    fn find_volume(&self, volume: usize) -> Option<PathBuf> {
+    /// The files that hold a volume: one in most bundles, one for each drive of `meta.tar`.
+    fn copies(&self, volume: usize) -> Vec<PathBuf> {
         let name = super::volume_name(volume);
         // A link leads elsewhere than to the drive: it is no volume, and neither is a folder or a pipe.
         let is_volume = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
-        self.folders.iter().map(|folder| folder.join(&name)).find(is_volume)
+        self.folders.iter().map(|folder| folder.join(&name)).filter(is_volume).collect()
     }
 
-    fn open_volume(&self, volume: usize) -> Result<File> {
-        let Some(path) = self.find_volume(volume) else {
+    /// Opens the copy of a volume in which a chunk is as it must be. Where there is only one, it is not read for that.
+    fn open_volume(&self, volume: usize, offset: u64, length: u64, expected: Option<Digest>) -> Result<File> {
+        let copies = self.copies(volume);
+        let good = |path: &&PathBuf| {
+            let found = open_plain(path).and_then(|file| hash_range(&file, offset, length));
+            found.ok().is_some_and(|found| Some(found) == expected)
+        };
+        let chosen = if copies.len() > 1 { copies.iter().find(good).or(copies.first()) } else { copies.first() };
+        let Some(path) = chosen else {
             return Err(Error::new(Kind::Missing, format!("{} is not here", super::volume_name(volume)))
                 .on(Side::Bundle)
                 .help("bring the drive that holds it, and name both folders; or export to this drive again, which writes only what is missing"));
         };
-        open_plain(&path).on(Side::Bundle).while_(|| format!("open {}", path.display()))
+        open_plain(path).on(Side::Bundle).while_(|| format!("open {}", path.display()))
     }
 
-    /// Reads a small blob whole and checks it against its digest.
+    /// Reads the bytes of a manifest and checks them against its digest.
     pub fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
         let at = self.place(&descriptor.digest)?;
-        let blob = self.contents.blobs.get(at).ok_or_else(|| not_carried(&descriptor.digest))?;
-        if blob.size != descriptor.size || blob.size > BUNDLE_JSON_MAX {
+        if self.size_of(&descriptor.digest) != Some(descriptor.size) || descriptor.size > MANIFEST_SIZE_MAX {
             return Err(Error::verification(format!(
-                "blob {} has {} bytes instead of {}",
-                blob.digest, blob.size, descriptor.size
+                "blob {} has not the {} bytes of a manifest",
+                descriptor.digest, descriptor.size
             ))
-            .on(Side::Bundle));
+            .on(Side::Bundle)
+            .help(ASK_MAKER));
         }
-        let mut whole = BytesMut::zeroed(usize::try_from(blob.size).unwrap_or(0));
-        let mut at = 0;
-        for extent in &blob.extents {
-            let length = usize::try_from(extent.length).unwrap_or(0);
-            let target = whole.get_mut(at..at + length).unwrap_or_default();
-            let file = self.open_volume(extent.volume)?;
-            file.read_exact_at(target, extent.offset)
-                .map_err(|error| unreadable(extent.volume, extent.offset, &error))?;
-            at += length;
-        }
+        let mut whole = BytesMut::new();
+        self.stream(at, 0, descriptor.size, &mut |piece| {
+            whole.extend_from_slice(&piece);
+            true
+        })?;
         if descriptor.digest.same_algorithm_of(&whole) != descriptor.digest {
-            let extent = blob.extents.first().copied();
-            return Err(changed(extent.map_or(0, |e| e.volume), extent.map_or(0, |e| e.offset), &descriptor.digest));
+            return Err(Error::verification(format!("blob {} was signed with other bytes", descriptor.digest))
+                .on(Side::Bundle)
+                .help(ASK_MAKER));
         }
         Ok(whole.freeze())
     }
@@ -203,12 +211,12 @@ impl BundleReader {
         for extent in &entry.extents {
             let extent_end = start + extent.length;
             if extent_end > offset && start < end {
-                let file = self.open_volume(extent.volume)?;
                 let mut chunk = start + offset.saturating_sub(start) / CHUNK_SIZE * CHUNK_SIZE;
                 while chunk < extent_end.min(end) {
                     let length = CHUNK_SIZE.min(extent_end - chunk);
                     let place = extent.offset + (chunk - start);
                     let expected = chunk_digest(&self.chunks, &self.first_chunks, blob, chunk);
+                    let file = self.open_volume(extent.volume, place, length, expected)?;
                     let wanted = offset.max(chunk) - chunk..end.min(chunk + length) - chunk;
                     let right = stream_chunk(&file, place, length, wanted, expected, send)
                         .map_err(|error| unreadable(extent.volume, place, &error))?;
@@ -232,7 +240,10 @@ impl BundleReader {
         let mut damages: Vec<Damage> = std::thread::scope(|scope| {
             let threads: Vec<_> =
                 (0..workers).map(|_| scope.spawn(|| self.check_jobs(&jobs, &next, progress))).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         });
         damages.sort_by(|a, b| (&a.volume, a.offset).cmp(&(&b.volume, b.offset)));
         damages
@@ -267,29 +278,30 @@ impl BundleReader {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Damage> {
         let mut damages = Vec::new();
-        let mut open: Option<(usize, Option<std::io::Result<File>>)> = None;
+        let mut open: Option<(usize, Vec<OpenCopy>)> = None;
         while let Some(job) = jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
             if open.as_ref().is_none_or(|(volume, _)| *volume != job.volume) {
-                open = Some((job.volume, self.find_volume(job.volume).map(|path| open_plain(&path))));
+                let copies = self.copies(job.volume);
+                let files = copies.into_iter().map(|path| (open_plain(&path), path)).map(|(file, path)| (path, file));
+                open = Some((job.volume, files.collect()));
             }
             // A volume that is missing is reported as such, not chunk by chunk.
-            let Some((_, Some(file))) = &open else { continue };
+            let Some((_, copies)) = &open else { continue };
             let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
-            let kind = match file.as_ref().map(|file| hash_range(file, job.offset, job.length)) {
-                Ok(Ok(found)) if Some(found) == expected => None,
-                Ok(Ok(_)) => Some(DamageKind::Changed),
-                Ok(Err(error)) => Some(DamageKind::Unreadable(why(&error))),
-                Err(error) => Some(DamageKind::Unreadable(why(error))),
-            };
+            let bad: Vec<(&PathBuf, DamageKind)> =
+                copies.iter().filter_map(|(path, file)| Some((path, damage_of(file, job, expected)?))).collect();
+            let lost = bad.len() == copies.len();
             progress(job.length);
-            damages.extend(kind.map(|kind| self.damage(job, kind)));
+            damages.extend(bad.into_iter().map(|(file, kind)| self.damage(job, file, lost, kind)));
         }
         damages
     }
 
-    fn damage(&self, job: &Job, kind: DamageKind) -> Damage {
+    fn damage(&self, job: &Job, file: &Path, lost: bool, kind: DamageKind) -> Damage {
         Damage {
             volume: super::volume_name(job.volume),
+            file: file.to_owned(),
+            lost,
             piece: job.at / CHUNK_SIZE + 1,
             offset: job.offset,
             length: job.length,
@@ -298,39 +310,41 @@ impl BundleReader {
         }
     }
 
-    /// What is odd and no damage: volumes of another length, tar headers and files that are not as they were written.
+    /// What is odd and no damage: volumes of another length, and tar headers that are not as they were written.
     pub fn oddities(&self) -> Vec<String> {
-        let mut odd = self.odd_side_files();
+        let mut odd = Vec::new();
         for (volume, members) in self.contents.members().iter().enumerate() {
             let name = super::volume_name(volume);
-            let Some(path) = self.find_volume(volume) else {
-                if self.folders.iter().any(|folder| folder.join(&name).symlink_metadata().is_ok()) {
-                    odd.push(format!("{name} is a link, a folder or a device, and is not read"));
-                }
-                continue;
-            };
-            let Ok(file) = open_plain(&path) else { continue };
-            let size = self.contents.volumes.get(volume).map_or(0, |entry| entry.size);
-            let found = file.metadata().map_or(0, |found| found.len());
-            if found != size {
-                odd.push(format!("{name} has {found} bytes instead of {size}"));
+            let copies = self.copies(volume);
+            if copies.is_empty() && self.folders.iter().any(|folder| folder.join(&name).symlink_metadata().is_ok()) {
+                odd.push(format!("{name} is a link, a folder or a device, and is not read"));
             }
-            odd.extend(members.iter().filter_map(|member| self.odd_member(&file, &name, member)));
+            for path in copies {
+                let Ok(file) = open_plain(&path) else { continue };
+                let name = path.display().to_string();
+                let size = self.contents.volumes.get(volume).map_or(0, |entry| entry.size);
+                let found = file.metadata().map_or(0, |found| found.len());
+                if found != size {
+                    odd.push(format!("{name} has {found} bytes instead of {size}"));
+                }
+                odd.extend(members.iter().filter_map(|member| self.odd_member(&file, &name, member)));
+            }
         }
         odd
     }
 
-    /// Files beside the volumes that are not as they were written, in any of the folders.
-    fn odd_side_files(&self) -> Vec<String> {
-        let mut odd = Vec::new();
+    /// Files beside the volumes that are not what was signed, in any of the folders. A replay does not need them, but
+    /// people and other tools go by what they say.
+    pub fn changed_files(&self) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
         for entry in self.contents.files.iter().filter(|entry| entry.extent.is_none()) {
             for path in self.folders.iter().map(|folder| folder.join(&entry.path)) {
                 if read_file(&path, entry.size).map_or(true, |bytes| Digest::of(&bytes) != entry.digest) {
-                    odd.push(format!("{} is missing or damaged; sealift does not need it, people do", path.display()));
+                    changed.push(path);
                 }
             }
         }
-        odd
+        changed
     }
 
     fn odd_member(&self, file: &File, name: &str, member: &Member) -> Option<String> {
@@ -353,6 +367,9 @@ impl BundleReader {
 /// How many threads check volumes at once. Each has one buffer.
 const MAX_CHECKERS: usize = 8;
 
+/// A copy of a volume, and the file where it could be opened.
+type OpenCopy = (PathBuf, std::io::Result<File>);
+
 /// One chunk to be checked.
 struct Job {
     blob: usize,
@@ -367,6 +384,16 @@ struct Job {
 impl Source for Arc<BundleReader> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
         self.body(&work.descriptor.digest, offset, work.span.end)
+    }
+}
+
+/// What is wrong with a chunk in one file; `None` for nothing.
+fn damage_of(file: &std::io::Result<File>, job: &Job, expected: Option<Digest>) -> Option<DamageKind> {
+    match file.as_ref().map(|file| hash_range(file, job.offset, job.length)) {
+        Ok(Ok(found)) if Some(found) == expected => None,
+        Ok(Ok(_)) => Some(DamageKind::Changed),
+        Ok(Err(error)) => Some(DamageKind::Unreadable(why(&error))),
+        Err(error) => Some(DamageKind::Unreadable(why(error))),
     }
 }
 

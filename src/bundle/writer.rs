@@ -19,6 +19,8 @@ use crate::oci::{Digest, Hasher};
 /// Files on a drive get this mode, where the file system knows modes.
 const MODE: u32 = 0o444;
 
+const REMOVE_IT: &str = "a written file is never modified: remove it, and run the export again";
+
 /// Whether what was written is read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBack {
@@ -59,6 +61,8 @@ struct State {
     volume: usize,
     next: usize,
     writer: Option<Writer>,
+    /// The volume that was found to be there already, and right.
+    whole: Option<usize>,
     /// Set by the first failure: what follows would lie behind a hole.
     broken: bool,
 }
@@ -98,6 +102,7 @@ impl BundleWriter {
             volume: 0,
             next: 0,
             writer: None,
+            whole: None,
             broken: false,
         };
         Ok(BundleWriter { state: Arc::new(Mutex::new(state)) })
@@ -196,11 +201,21 @@ impl State {
         let path = self.path(self.volume);
         let size = self.contents.volumes.get(self.volume).map_or(0, |volume| volume.size);
         match std::fs::metadata(&path) {
-            Ok(found) if found.len() == size => return Ok(true),
+            Ok(found) if found.len() == size => {
+                if self.whole != Some(self.volume) && self.read_back == ReadBack::Direct {
+                    let file = File::open(&path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
+                    if let Some(offset) = self.first_bad(&file) {
+                        let what = format!("{} is there already, and damaged at {offset}", path.display());
+                        return Err(Error::verification(what).on(Side::Bundle).help(REMOVE_IT));
+                    }
+                }
+                self.whole = Some(self.volume);
+                return Ok(true);
+            }
             Ok(found) => {
                 return Err(Error::failed(format!("{} has {} bytes instead of {size}", path.display(), found.len()))
                     .on(Side::Bundle)
-                    .help("a written file is never modified: remove it, and run the export again"));
+                    .help(REMOVE_IT));
             }
             Err(_) => {}
         }
@@ -344,8 +359,14 @@ impl State {
         if let Some(mut writer) = self.writer.take() {
             writer.write(&[0; frame::TRAILER as usize]).on(Side::Bundle)?;
             writer.sync().on(Side::Bundle)?;
-            if self.read_back == ReadBack::Direct {
-                self.read_back(writer.file())?;
+            if self.read_back == ReadBack::Direct
+                && let Some(offset) = self.first_bad(writer.file())
+            {
+                let path = self.path(self.volume);
+                let what = format!("{}: what was read back at {offset} is not what was written", path.display());
+                return Err(Error::verification(what)
+                    .on(Side::Bundle)
+                    .help("the drive does not keep what it is given: use another one"));
             }
             writer.finish(&self.path(self.volume), MODE).on(Side::Bundle)?;
         }
@@ -354,22 +375,13 @@ impl State {
         Ok(())
     }
 
-    /// Reads the current volume again, from the device and not from the page cache, and compares every chunk.
-    fn read_back(&self, file: &File) -> Result<()> {
+    /// Reads the current volume from the device and not from the page cache, and compares every chunk. Where the first
+    /// member that is not right begins; `None` when all are.
+    fn first_bad(&self, file: &File) -> Option<u64> {
         // Advice only: where it is not taken, the comparison still is made.
         let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-        for member in self.members.get(self.volume).into_iter().flatten() {
-            if self.good_prefix(file, member) < member.length {
-                return Err(Error::verification(format!(
-                    "{}: what was read back at {} is not what was written",
-                    self.path(self.volume).display(),
-                    member.offset
-                ))
-                .on(Side::Bundle)
-                .help("the drive does not keep what it is given: use another one"));
-            }
-        }
-        Ok(())
+        let mut members = self.members.get(self.volume).into_iter().flatten();
+        members.find(|member| self.good_prefix(file, member) < member.length).map(|member| member.offset)
     }
 
     fn finish(&mut self) -> Result<()> {

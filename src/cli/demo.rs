@@ -206,7 +206,8 @@ impl<'a> Demo<'a> {
     }
 
     async fn export(&self, store: &Arc<Store>, key: &SigningKey) -> Result<ExportReport> {
-        let options = ExportOptions { volume_size: VOLUME_SIZE, epoch: None, read_back: ReadBack::Direct };
+        let options =
+            ExportOptions { recorded: None, volume_size: VOLUME_SIZE, epoch: None, read_back: ReadBack::Direct };
         let report = export("demo", store, &self.folder.join("drive"), key, options, &Silent).await?;
         if report.volumes != 3 {
             return Err(Error::failed(format!(
@@ -241,7 +242,7 @@ impl<'a> Demo<'a> {
         let registry: Registry =
             target.address().to_string().parse().map_err(|error| Error::failed(format!("{error}")))?;
         let reader = Arc::new(BundleReader::open(std::slice::from_ref(&export.folder), &[public(key)])?);
-        let mut state = State::open(&self.folder.join("site"), "demo", &key.public().id())?;
+        let mut state = State::lock(&self.folder.join("site"), "demo", &key.public().id())?;
         let host = registry.clone();
         let destination = Destination {
             client: client(Side::Target)?,
@@ -319,13 +320,15 @@ fn client(side: Side) -> Result<Client> {
 
 fn flip(path: &Path, at: u64) -> Result<()> {
     // The demo's own drive: files there are read-only, and this is the damage that verify is to find.
-    let mut permissions = path.metadata()?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-    std::fs::set_permissions(path, permissions)?;
+    let before = path.metadata()?.permissions();
+    let mut writable = before.clone();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut writable, 0o600);
+    std::fs::set_permissions(path, writable)?;
     let file = File::options().read(true).write(true).open(path)?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, at)?;
     file.write_all_at(&[byte[0] ^ 1], at)?;
+    std::fs::set_permissions(path, before)?;
     Ok(())
 }
 

@@ -12,12 +12,14 @@ use super::{ConfigArgument, Output, StoreArgument};
 use crate::bundle::{ReadBack, SigningKey, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportOptions, ExportReport, export};
+use crate::image::BundleName;
 use crate::store::Access;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sealift export base-images --store ./store --to /media/drive --sign-key exporter.key
   sealift export base-images --to /media/drive --sign-key exporter.key --volume-size 64MiB
+  sealift export base-images --to /media/drive --sign-key exporter.key --bundle base-images-1-7
 
 The same content is the same bundle with the same number: exporting it again to the same drive writes only what is
 missing there, and to another drive makes a copy.")]
@@ -33,6 +35,9 @@ pub(super) struct ExportArguments {
     /// The largest a volume may be [default: what the spec says, or 4095MiB, which fits on FAT32]
     #[arg(long, value_name = "SIZE", value_parser = parse_volume_size)]
     volume_size: Option<u64>,
+    /// Write a recorded bundle again as it was, instead of the latest content: to replace a lost volume, for example
+    #[arg(long, value_name = "STREAM-EPOCH-SEQUENCE", conflicts_with_all = ["volume_size", "epoch"])]
+    bundle: Option<String>,
     /// Begin a new epoch: after the records of this store were lost, for example
     #[arg(long, value_name = "N")]
     epoch: Option<u64>,
@@ -73,6 +78,7 @@ pub(super) async fn run(arguments: ExportArguments, output: Output) -> Result<Op
         return Err(Error::usage("neither --to nor export.to of the spec says where the bundle goes"));
     };
     let options = ExportOptions {
+        recorded: arguments.bundle.as_deref().map(|text| bundle_name(text, &arguments.stream)).transpose()?,
         volume_size: arguments.volume_size.or(spec_size).unwrap_or(VOLUME_SIZE_DEFAULT),
         epoch: arguments.epoch,
         read_back: match arguments.verify_write {
@@ -83,6 +89,13 @@ pub(super) async fn run(arguments: ExportArguments, output: Output) -> Result<Op
     let report = export(&arguments.stream, &store, &drive, &key, options, &Progress::new()).await?;
     output::report(output, &report, human)?;
     Ok((!report.failed.is_empty()).then_some(Kind::Incomplete))
+}
+
+fn bundle_name(text: &str, stream: &str) -> Result<BundleName> {
+    let name = text.parse::<BundleName>().ok().filter(|name| name.stream == stream);
+    name.ok_or_else(|| {
+        Error::usage(format!("--bundle: {text:?} is no bundle of {stream:?}; expected {stream}-1-7, for example"))
+    })
 }
 
 fn human(report: &ExportReport) -> String {

@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
     let (root, monitor) = (arguments.state.path(), Progress::new());
     let mut reports = Vec::new();
     for reader in in_order(readers) {
-        let mut state = State::open(&root, &reader.contents().stream, &reader.key().id())?;
+        let mut state = State::lock(&root, &reader.contents().stream, &reader.key().id())?;
         reports.push(replay(&reader, &destination, &mut state, &monitor).await?);
     }
     let reports = ReplayReports { reports };

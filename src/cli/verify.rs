@@ -93,12 +93,16 @@ fn human(report: &VerifyReport) -> String {
         let _ = writeln!(
             text,
             "damaged: {}, bytes {} to {} (16 MiB piece {} of blob {}): {how}",
-            damage.volume,
+            damage.file.display(),
             damage.offset,
             damage.offset + damage.length,
             damage.piece,
             damage.blob.short(),
         );
+    }
+    for file in &report.changed_files {
+        let _ =
+            writeln!(text, "damaged: {} is missing or not what was signed; a replay does not need it", file.display());
     }
     for oddity in &report.oddities {
         let _ = writeln!(text, "odd: {oddity}");

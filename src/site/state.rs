@@ -8,6 +8,7 @@
 //! Kept for each signing key, so that a lost key that signed the number 2^53 does not lock out its successor.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -25,6 +26,8 @@ const STATE_SIZE_MAX: u64 = 64 * 1024 * 1024;
 pub struct State {
     folder: PathBuf,
     bundles: Bundles,
+    /// Held while a replay changes the state; ends with the file.
+    lock: Option<File>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -45,7 +48,7 @@ pub struct Tags {
 }
 
 /// The bundle that set a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetBy {
     /// Its epoch.
     pub epoch: u64,
@@ -53,10 +56,13 @@ pub struct SetBy {
     pub sequence: u64,
     /// What it set the tag to.
     pub digest: Digest,
+    /// Why the tag was moved back to it, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<String>,
 }
 
 /// Whether a bundle may set a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is the newest that spoke about it.
     Set,
@@ -69,7 +75,24 @@ impl State {
     pub fn open(root: &Path, stream: &str, key: &Digest) -> Result<Self> {
         let folder = root.join(format!("{stream}-{}", key.short()));
         let bundles = read(&folder.join("bundles.json"))?;
-        Ok(State { folder, bundles })
+        Ok(State { folder, bundles, lock: None })
+    }
+
+    /// Opens the state for a replay: no other process replays the stream until it is dropped.
+    pub fn lock(root: &Path, stream: &str, key: &Digest) -> Result<Self> {
+        let folder = root.join(format!("{stream}-{}", key.short()));
+        durable::create_folder(&folder.join("tags"))?;
+        let path = folder.join("lock");
+        let file =
+            File::options().create(true).append(true).open(&path).while_(|| format!("open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(State { lock: Some(file), ..Self::open(root, stream, key)? }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::failed(format!("another replay of this stream holds {}", path.display()))
+                    .help("wait until it has finished, then run the same command again"))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::from(error).while_(format!("lock {}", path.display()))),
+        }
     }
 
     /// Refuses a bundle whose number was used before for other bytes.
@@ -88,7 +111,7 @@ impl State {
         if self.bundles.accepted.insert(number(name), *digest).is_some() {
             return Ok(());
         }
-        durable::create_folder(&self.folder.join("tags"))?;
+        debug_assert!(self.lock.is_some(), "the state is changed under its lock");
         write(&self.folder.join("bundles.json"), &self.bundles)
     }
 
@@ -115,17 +138,21 @@ impl Tags {
     pub fn verdict(&self, tag: &Tag, name: &BundleName, digest: &Digest) -> Verdict {
         match self.tags.get(tag.as_str()) {
             Some(set) if (set.epoch, set.sequence) > (name.epoch, name.sequence) && set.digest != *digest => {
-                Verdict::Newer(*set)
+                Verdict::Newer(set.clone())
             }
             _ => Verdict::Set,
         }
     }
 
-    /// Remembers that the bundle of this number set `tag`. With `back`, also where a newer one had.
-    pub fn set(&mut self, tag: &Tag, name: &BundleName, digest: &Digest, back: bool) {
-        let by = SetBy { epoch: name.epoch, sequence: name.sequence, digest: *digest };
+    /// Remembers that the bundle of this number set `tag`: where a newer one had, only with the reason for a rollback, which
+    /// is remembered too.
+    pub fn set(&mut self, tag: &Tag, name: &BundleName, digest: &Digest, rollback: Option<&str>) {
+        let mut by = SetBy { epoch: name.epoch, sequence: name.sequence, digest: *digest, rollback: None };
         let newer = self.tags.get(tag.as_str()).is_some_and(|set| (set.epoch, set.sequence) > (by.epoch, by.sequence));
-        if back || !newer {
+        if newer {
+            by.rollback = rollback.map(str::to_owned);
+        }
+        if !newer || rollback.is_some() {
             self.tags.insert(tag.as_str().to_owned(), by);
         }
     }
@@ -166,7 +193,8 @@ mod tests {
     fn one_number_is_one_bundle() {
         let folder = tempfile::tempdir().unwrap();
         let key = Digest::of(b"key");
-        let mut state = State::open(folder.path(), "s", &key).unwrap();
+        let mut state = State::lock(folder.path(), "s", &key).unwrap();
+        assert!(State::lock(folder.path(), "s", &key).is_err(), "one replay at a time");
         state.accept(&name(1), &Digest::of(b"a")).unwrap();
         let state = State::open(folder.path(), "s", &key).unwrap();
         assert!(state.check(&name(1), &Digest::of(b"a")).is_ok());
@@ -185,7 +213,7 @@ mod tests {
             let mut tags = Tags::default();
             for number in order.into_iter().chain(order) {
                 if tags.verdict(&tag, &name(number), &digest(number)) == Verdict::Set {
-                    tags.set(&tag, &name(number), &digest(number), false);
+                    tags.set(&tag, &name(number), &digest(number), None);
                 }
             }
             assert_eq!(tags.tags["1"].digest, digest(3), "{order:?}");

@@ -3,7 +3,7 @@
 //! ```text
 //! records/images/<hex>.json                    an Image as it was decided and found complete; named by its content
 //! records/runs/<stream>-<number>.json          one pull: which tag was which image, and what failed
-//! records/bundles/<stream>-<epoch>-<sequence>/ bundle.json and its signature, as they were written to drives
+//! records/bundles/<stream>-<epoch>-<sequence>/ bundle.json, its signature and its texts, as they were written to drives
 //! records/names/<hex>.json                     what was pushed into a writable store
 //! ```
 
@@ -139,7 +139,11 @@ impl Store {
 
     /// Keeps a run under the next number of its stream, whose lock the caller holds; then tells the catalog.
     pub fn put_run(&self, run: &mut Run) -> Result<()> {
-        run.number = self.catalog.latest_run(&run.stream)?.map_or(1, |latest| latest + 1);
+        run.number = self.catalog.latest_run(&run.stream)?.unwrap_or(0) + 1;
+        // The catalog may lag one behind, where a process was killed between record and row.
+        while self.run_path(&run.stream, run.number).exists() {
+            run.number += 1;
+        }
         let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
         durable::write_file(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL).on(Side::Store)?;
         self.catalog.put_run(&run.stream, run.number, &run.started)
@@ -158,10 +162,18 @@ impl Store {
 
     /// Keeps a bundle's contents and signature before any of it is written to a drive: from then on its number is
     /// used, and its volumes can be made again.
-    pub fn put_bundle(&self, name: &BundleName, contents: &[u8], signature: &[u8]) -> Result<()> {
+    pub fn put_bundle(
+        &self,
+        name: &BundleName,
+        contents: &[u8],
+        signature: &[u8],
+        files: &[(&str, &[u8])],
+    ) -> Result<()> {
         let folder = self.record_path("records/bundles").join(name.to_string());
         durable::create_folder(&folder).on(Side::Store)?;
-        durable::write_file(&folder.join("bundle.json.sig"), signature, MODE_FINAL).on(Side::Store)?;
+        for (file, bytes) in files.iter().chain([&("bundle.json.sig", signature)]) {
+            durable::write_file(&folder.join(file), bytes, MODE_FINAL).on(Side::Store)?;
+        }
         durable::write_file(&folder.join("bundle.json"), contents, MODE_FINAL).on(Side::Store)?;
         self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(contents))
     }
@@ -174,6 +186,23 @@ impl Store {
         }
         let read = |file| read_bounded(&folder.join(file), RECORD_SIZE_MAX);
         Ok(Some((read("bundle.json")?, read("bundle.json.sig")?)))
+    }
+
+    /// Another recorded file of a bundle.
+    pub fn bundle_file(&self, name: &BundleName, file: &str) -> Result<Bytes> {
+        read_bounded(&self.record_path("records/bundles").join(name.to_string()).join(file), RECORD_SIZE_MAX)
+    }
+
+    /// The highest number of `stream` that has a record: epoch and sequence. The catalog may lag one behind, where a
+    /// process was killed between the two.
+    pub fn latest_bundle(&self, stream: &str) -> Result<Option<(u64, u64)>> {
+        let known = self.catalog.latest_bundle(stream)?;
+        let (epoch, mut sequence) = known.unwrap_or((1, 0));
+        let name = |sequence| BundleName { stream: stream.to_owned(), epoch, sequence };
+        while self.bundle(&name(sequence + 1))?.is_some() {
+            sequence += 1;
+        }
+        Ok((sequence > 0).then_some((epoch, sequence)))
     }
 
     /// Keeps what was pushed.
