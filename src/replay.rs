@@ -280,6 +280,9 @@ impl Publisher<'_> {
                 replayed.tags_kept.push(tag);
                 continue;
             }
+            // Remembered before it is moved: whatever happens then, no older bundle moves it back.
+            remembered.set(&tag, self.name, &root.digest, self.destination.rollback.is_some());
+            state.put_tags(&repository, &remembered)?;
             self.carry(&[whole(root, Role::Tagged(tag.clone()))], target).await?;
             let found = target.remote().head_manifest(&Name::from(tag.clone())).await?;
             if found.as_ref().map(|found| found.digest) != Some(root.digest) {
@@ -287,10 +290,9 @@ impl Publisher<'_> {
                 replayed.shortfalls.push(format!("{repository}:{tag} points to {text} after it was set"));
                 continue;
             }
-            remembered.set(&tag, self.name, &root.digest, self.destination.rollback.is_some());
             replayed.tags.push(tag);
         }
-        state.put_tags(&repository, &remembered)
+        Ok(())
     }
 }
 
