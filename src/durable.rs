@@ -1,7 +1,8 @@
 //! The one door by which bytes, names and removals reach a file system.
 //!
 //! Every file that sealift writes is written under another name, synced, renamed, and its folder synced: it is
-//! there whole, or not at all. Nothing outside of this module writes, renames or removes.
+//! there whole, or not at all. Nothing outside of this module writes, renames or removes, but for what
+//! `docs/ARCHITECTURE.md` lists.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

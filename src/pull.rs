@@ -170,16 +170,16 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, String>) -> Resu
             problem: problems.get(&at).cloned(),
         });
     }
-    let run = Run {
+    let mut run = Run {
         stream: plan.stream.clone(),
-        number: store.catalog().next_run(&plan.stream)?,
+        number: 0,
         started: plan.created.clone(),
         export_to: plan.export_to.clone(),
         volume_size: plan.volume_size,
         images,
         failed: plan.failed.clone(),
     };
-    store.put_run(&run)?;
+    store.put_run(&mut run)?;
     write_index(store)?;
     Ok(run)
 }

@@ -20,9 +20,9 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The steps from an empty file to the current schema; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
 
-/// File systems over a network or through FUSE, on which SQLite's shared memory does not work (`statfs` magic numbers).
+/// File systems over a network, on which SQLite's shared memory does not work (`statfs` magic numbers).
 const NETWORK_FILE_SYSTEMS: [(i64, &str); 5] =
     [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9p"), (0x0bd0_0bd0, "Lustre")];
 
@@ -89,34 +89,20 @@ impl Catalog {
     }
 
     /// Notes a run whose record is durable.
-    pub fn put_run(&self, record: &str, stream: &str, number: u64, started: &str) -> Result<()> {
+    pub fn put_run(&self, stream: &str, number: u64, started: &str) -> Result<()> {
         self.connection().execute(
-            "INSERT OR REPLACE INTO runs (record, stream, number, started) VALUES (?1, ?2, ?3, ?4)",
-            params![record, stream, number.cast_signed(), started],
+            "INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)",
+            params![stream, number.cast_signed(), started],
         )?;
         Ok(())
     }
 
-    /// The number of the next run of `stream`, from 1.
-    pub fn next_run(&self, stream: &str) -> Result<u64> {
-        let latest: i64 = self.connection().query_row(
-            "SELECT coalesce(max(number), 0) FROM runs WHERE stream = ?1",
-            params![stream],
-            |row| row.get(0),
-        )?;
-        Ok(latest.cast_unsigned() + 1)
-    }
-
-    /// The record of the latest run of `stream`.
-    pub fn latest_run(&self, stream: &str) -> Result<Option<String>> {
-        Ok(self
-            .connection()
-            .query_row(
-                "SELECT record FROM runs WHERE stream = ?1 ORDER BY number DESC, started DESC LIMIT 1",
-                params![stream],
-                |row| row.get(0),
-            )
-            .optional()?)
+    /// The number of the latest run of `stream`.
+    pub fn latest_run(&self, stream: &str) -> Result<Option<u64>> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("SELECT MAX(number) FROM runs WHERE stream = ?1")?;
+        let number: Option<i64> = query.query_row(params![stream], |row| row.get(0))?;
+        Ok(number.map(i64::cast_unsigned))
     }
 
     /// The names of all streams that have a run.

@@ -4,8 +4,8 @@
 //! store/  oci-layout  index.json  blobs/sha256/…  ingest/…  records/…  catalog.sqlite3  lock  writer.lock
 //! ```
 //!
-//! A path below `blobs/` never holds bytes of another digest: [`ingest`] is the only door, and it renames a file
-//! there after its digest was checked. What is in the store is what lies there; the catalog only remembers more.
+//! A path below `blobs/` never holds bytes of another digest: [`ingest`] and [`Store::put`] are the only doors, and
+//! they rename a file there after its digest was checked. What is in the store is what lies there; the catalog only remembers more.
 
 mod ingest;
 mod medium;

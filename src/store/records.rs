@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! records/images/<hex>.json                    an Image as it was decided and found complete; named by its content
-//! records/runs/<time>-<stream>-<hex>.json      one pull: which tag was which image, and what failed
+//! records/runs/<stream>-<number>.json          one pull: which tag was which image, and what failed
 //! records/bundles/<stream>-<epoch>-<sequence>/ bundle.json and its signature, as they were written to drives
 //! records/names/<hex>.json                     what was pushed into a writable store
 //! ```
@@ -29,8 +29,7 @@ const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
 pub struct Run {
     /// The name of the stream.
     pub stream: String,
-    /// Its number within the stream, from 1: the highest one is the latest, whatever clocks say.
-    #[serde(default)]
+    /// Its number within the stream, from 1. Given by [`Store::put_run`].
     pub number: u64,
     /// When it began, in UTC.
     pub started: String,
@@ -138,19 +137,22 @@ impl Store {
         Ok(image)
     }
 
-    /// Keeps a run, then tells the catalog.
-    pub fn put_run(&self, run: &Run) -> Result<()> {
+    /// Keeps a run under the next number of its stream, whose lock the caller holds; then tells the catalog.
+    pub fn put_run(&self, run: &mut Run) -> Result<()> {
+        run.number = self.catalog.latest_run(&run.stream)?.map_or(1, |latest| latest + 1);
         let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
-        let time: String = run.started.chars().filter(char::is_ascii_alphanumeric).collect();
-        let name = format!("{time}-{}-{}.json", run.stream, Digest::of(&bytes).short());
-        durable::write_file(&self.record_path("records/runs").join(&name), &bytes, MODE_FINAL).on(Side::Store)?;
-        self.catalog.put_run(&name, &run.stream, run.number, &run.started)
+        durable::write_file(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL).on(Side::Store)?;
+        self.catalog.put_run(&run.stream, run.number, &run.started)
+    }
+
+    fn run_path(&self, stream: &str, number: u64) -> PathBuf {
+        self.record_path(&format!("records/runs/{stream}-{number}.json"))
     }
 
     /// The latest run of `stream`.
     pub fn latest_run(&self, stream: &str) -> Result<Option<Run>> {
-        let Some(name) = self.catalog.latest_run(stream)? else { return Ok(None) };
-        let (run, _) = self.read_record(&self.record_path("records/runs").join(name))?;
+        let Some(number) = self.catalog.latest_run(stream)? else { return Ok(None) };
+        let (run, _) = self.read_record(&self.run_path(stream, number))?;
         Ok(Some(run))
     }
 
@@ -199,8 +201,7 @@ impl Store {
     pub(super) fn fill_catalog(&self) -> Result<()> {
         for path in self.record_files("records/runs")? {
             let (run, _) = self.read_record::<Run>(&path)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            self.catalog.put_run(&name, &run.stream, run.number, &run.started)?;
+            self.catalog.put_run(&run.stream, run.number, &run.started)?;
         }
         for folder in self.entries("records/bundles")? {
             let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {

@@ -8,11 +8,11 @@ CREATE TABLE blobs (
 
 -- One row for each run of a stream; the record is the truth.
 CREATE TABLE runs (
-    record  TEXT NOT NULL PRIMARY KEY,     -- name below records/runs
-    stream  TEXT NOT NULL,
-    started TEXT NOT NULL
-) STRICT;
-CREATE INDEX runs_by_stream ON runs (stream, started);
+    stream  TEXT    NOT NULL,
+    number  INTEGER NOT NULL,
+    started TEXT    NOT NULL,
+    PRIMARY KEY (stream, number)
+) STRICT, WITHOUT ROWID;
 
 -- One row for each number that was given to a bundle, whether it was ever written or not.
 CREATE TABLE bundles (
