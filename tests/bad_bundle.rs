@@ -360,6 +360,12 @@ const SIGNED_NONSENSE: &[(&str, Edit, &str)] = &[
     ("sequence 0", |json| json["sequence"] = json!(0), "no numbers from 1"),
     ("a number beyond 2^53", |json| json["sequence"] = json!(1_u64 << 53), "no numbers from 1"),
     ("a stream that is a path", |json| json["stream"] = json!("../x"), "is no name of a stream"),
+    ("a repository that is a path", |json| json["images"][0]["repository"] = json!("../x"), "bundle.json: "),
+    (
+        "a tag of no image",
+        |json| json["references"][0]["descriptor"]["digest"] = json!(Digest::of(b"").to_string()),
+        "of which there is no image",
+    ),
     ("an unknown encoding", |json| json["blobs"][0]["encoding"] = json!("zstd"), "has encoding \"zstd\""),
     ("a blob that is listed twice", |json| again(&mut json["blobs"]), "is listed twice"),
     ("a digest that is a path", |json| json["blobs"][0]["digest"] = json!("sha256:../../x"), "is no digest"),

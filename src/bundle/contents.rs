@@ -217,6 +217,7 @@ impl Contents {
     /// Everything that `docs/bundle-format.md` says a reader must refuse.
     fn check(&self) -> Result<(), String> {
         self.check_counts()?;
+        self.check_images()?;
         self.check_files()?;
         for (number, volume) in self.volumes.iter().enumerate() {
             if volume.name != volume_name(number) {
@@ -265,6 +266,21 @@ impl Contents {
         match self.baseline.kind.as_str() {
             "none" => Ok(()),
             other => Err(format!("a baseline of kind {other:?} is not known to this version")),
+        }
+    }
+
+    /// Every image has a name, and every tag an image: one that has none would be passed over without a word.
+    fn check_images(&self) -> Result<(), String> {
+        let mut images = std::collections::HashSet::with_capacity(self.images.len());
+        for image in &self.images {
+            let repository = image.repository().map_err(|error| error.to_string())?;
+            images.insert((repository.to_string(), image.root.digest));
+        }
+        match self.references.iter().find(|tag| !images.contains(&(tag.name.to_string(), tag.descriptor.digest))) {
+            Some(Named { name, tag, descriptor }) => {
+                Err(format!("the tag {name}:{tag} is for {}, of which there is no image", descriptor.digest))
+            }
+            None => Ok(()),
         }
     }
 
