@@ -144,7 +144,7 @@ fn choose(stream: &str, store: &Store) -> Result<Chosen> {
             }
             Err(error) => {
                 let subject = format!("{}@{}", entry.repository, entry.image.short());
-                chosen.failed.push(Failure { subject, problem: error.to_string() });
+                chosen.failed.push(Failure::new(subject, &error));
             }
         }
     }
@@ -179,7 +179,7 @@ impl Chosen {
 /// The image of a run's entry, when all of it is in the store.
 fn whole_image(entry: &RunImage, store: &Store) -> Result<Image> {
     if let Some(problem) = &entry.problem {
-        return Err(Error::failed(format!("the last pull could not complete it: {problem}")));
+        return Err(Error::new(problem.kind, format!("the last pull could not complete it: {problem}")));
     }
     let image = store.image(&entry.image)?;
     match store.first_missing(&image)? {

@@ -45,4 +45,4 @@ pub mod durable;
 pub mod error;
 pub mod monitor;
 
-pub use error::{Context, Error, Kind, Result, Side};
+pub use error::{Context, Error, Kind, Problem, Result, Side};

@@ -86,7 +86,7 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         monitor.end();
     }
     refuse_collisions(&draft.images)?;
-    let (images, totals) = bytes::sum(draft.images, store, spec.export.volume_size, draft.manifest_pulls)?;
+    let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
     if totals.manifest_pulls > 0 {
         let hub = spec.images.iter().any(|entry| entry.source.registry().is_docker_hub());
         if hub {
@@ -177,8 +177,7 @@ impl ImagePlanner<'_> {
             Ok(roots) => roots,
             Err(error) => {
                 monitor.problem(&error);
-                let problem = error.to_string();
-                return draft.failed.push(Failure { subject: self.entry.source.to_string(), problem });
+                return draft.failed.push(Failure::new(self.entry.source.to_string(), &error));
             }
         };
         let planned = stream::iter(roots).map(|(root, tags)| async {
@@ -198,7 +197,7 @@ impl ImagePlanner<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     monitor.problem(&error);
-                    draft.failed.push(Failure { subject, problem: error.to_string() });
+                    draft.failed.push(Failure::new(subject, &error));
                 }
             }
         }
@@ -230,7 +229,7 @@ impl ImagePlanner<'_> {
                 Err(error) => {
                     monitor.problem(&error);
                     let subject = format!("{}:{tag}", self.entry.source);
-                    draft.failed.push(Failure { subject, problem: error.to_string() });
+                    draft.failed.push(Failure::new(subject, &error));
                 }
             }
         }
@@ -265,6 +264,7 @@ impl ImagePlanner<'_> {
         let asked = |before: &Image| !(before.absent.is_empty() && before.signatures.is_empty());
         if let Some((before, checked)) = self.previous.0.get(&key)
             && before.kept == image.kept
+            && before.signatures.iter().all(|signature| self.fetcher.has(&signature.descriptor))
             && asked(before)
             && self.now.duration_since(*checked).unsigned_abs() < self.entry.signatures.recheck
         {

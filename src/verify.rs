@@ -88,6 +88,7 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
     });
     monitor.end();
     let lost = lost_blobs(&reader, &damages);
+    let mut tags = contents.tags();
     let images = contents.images.iter().map(|image| {
         let problem = match image.needed(|descriptor| reader.manifest(descriptor)) {
             Err(error) => Some(error.to_string()),
@@ -95,7 +96,7 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
         };
         ImageState {
             repository: image.repository.clone(),
-            tags: contents.tags_of(image),
+            tags: tags.remove(&(image.repository.clone(), image.root.digest)).unwrap_or_default(),
             root: image.root.digest,
             problem,
         }

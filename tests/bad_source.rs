@@ -467,9 +467,11 @@ async fn a_lie_costs_one_image_and_one_pull() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+type MakeLie = fn() -> Lie;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_out_may_be_broken() {
-    let lies: [(&str, fn() -> Lie); 3] = [
+    let lies: [(&str, MakeLie); 3] = [
         ("not there", || Lie::Gone),
         ("wrong bytes", || Lie::Get(|_, honest| flipped(&honest).into())),
         ("no manifest", || Lie::Manifest(MediaType::OCI_MANIFEST, "<html>".into())),
@@ -495,6 +497,23 @@ async fn an_unknown_repository_is_one_error() {
         assert!(complaint.text.contains(says), "{complaint:?}");
         assert!(complaint.help.as_ref().is_some_and(|help| help.contains("check tag or digest")), "{complaint:?}");
         assert_eq!(fetched.report.complete, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_pull_of_a_plan_counts() {
+    let world = World::new().await;
+    let spec = spec_of(&world.host, &[("team/bad", "1"), ("team/good", "1")]);
+    let (client, store) = (quick_client(Side::Source), &world.store);
+    let plan = plan(&spec, &client, store, &Silent).await.unwrap();
+    let source = Pull::new(client);
+    // Again and again the same plan: nothing but the order of the pulls tells which of them was the last.
+    for (lies, complete) in [(true, 1), (false, 2), (false, 2)] {
+        world.liar.tell(if lies { layer(&world.bad, |_, honest| flipped(&honest).into()) } else { Vec::new() });
+        let report = pull(&plan, &source, store, Default::default(), &Silent).await.unwrap();
+        assert_eq!(report.complete, complete);
+        let run = store.latest_run("test").unwrap().unwrap();
+        assert_eq!(run.images.iter().filter(|image| image.problem.is_none()).count() as u64, complete);
     }
 }
 

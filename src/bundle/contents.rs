@@ -1,5 +1,7 @@
 //! `bundle.json`: the table of contents, as written and as checked.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -57,6 +59,9 @@ pub struct Contents {
     /// `meta.tar`, then the volumes of layers.
     pub volumes: Vec<VolumeEntry>,
 }
+
+/// Tags by repository and root.
+pub type TagsByImage = HashMap<(String, Digest), Vec<Tag>>;
 
 /// Who made a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -170,13 +175,13 @@ impl Contents {
         BundleName { stream: self.stream.clone(), epoch: self.epoch, sequence: self.sequence }
     }
 
-    /// The tags of `image`.
-    pub fn tags_of(&self, image: &Image) -> Vec<Tag> {
-        let of_image = self
-            .references
-            .iter()
-            .filter(|named| named.descriptor.digest == image.root.digest && named.name.to_string() == image.repository);
-        of_image.map(|named| named.tag.clone()).collect()
+    /// The tags of all images, by repository and root.
+    pub fn tags(&self) -> TagsByImage {
+        let mut tags: TagsByImage = HashMap::new();
+        for named in &self.references {
+            tags.entry((named.name.to_string(), named.descriptor.digest)).or_default().push(named.tag.clone());
+        }
+        tags
     }
 
     /// For each blob, the place of its first chunk in the chunk table; at the end the number of all chunks.
@@ -217,6 +222,7 @@ impl Contents {
     /// Everything that `docs/bundle-format.md` says a reader must refuse.
     fn check(&self) -> Result<(), String> {
         self.check_counts()?;
+        self.check_images()?;
         self.check_files()?;
         for (number, volume) in self.volumes.iter().enumerate() {
             if volume.name != volume_name(number) {
@@ -265,6 +271,21 @@ impl Contents {
         match self.baseline.kind.as_str() {
             "none" => Ok(()),
             other => Err(format!("a baseline of kind {other:?} is not known to this version")),
+        }
+    }
+
+    /// Every image has a name, and every tag an image: one that has none would be passed over without a word.
+    fn check_images(&self) -> Result<(), String> {
+        let mut images = std::collections::HashSet::with_capacity(self.images.len());
+        for image in &self.images {
+            let repository = image.repository().map_err(|error| error.to_string())?;
+            images.insert((repository.to_string(), image.root.digest));
+        }
+        match self.references.iter().find(|tag| !images.contains(&(tag.name.to_string(), tag.descriptor.digest))) {
+            Some(Named { name, tag, descriptor }) => {
+                Err(format!("the tag {name}:{tag} is for {}, of which there is no image", descriptor.digest))
+            }
+            None => Ok(()),
         }
     }
 

@@ -47,6 +47,11 @@ pub fn pack(files: &[u64], blobs: &[Placed], volume_size: u64) -> Result<Packing
     }
     placed.sort_by_key(|(_, extents)| extents.first().map(|first| (first.volume, first.offset)));
     let volumes: Vec<u64> = packer.volumes.iter().map(|used| used + frame::TRAILER).collect();
+    let meta_max = volume_size.max(VOLUME_SIZE_DEFAULT);
+    if volumes.first().is_some_and(|&size| size > meta_max) {
+        return Err(Error::usage(format!("meta.tar would have more than {meta_max} bytes"))
+            .help("divide the stream: several specs with fewer images each"));
+    }
     if volumes.iter().any(|&size| size > INTEGER_MAX) {
         return Err(
             Error::usage("a volume would be larger than any reader takes").help("choose a smaller --volume-size")

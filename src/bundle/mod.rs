@@ -8,7 +8,9 @@ mod signature;
 mod texts;
 mod writer;
 
-pub use contents::{Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, TYPE, VERSION, VolumeEntry};
+pub use contents::{
+    Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, TYPE, TagsByImage, VERSION, VolumeEntry,
+};
 pub use layout::{Packing, Placed, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN, pack};
 pub use reader::{BundleReader, Damage, DamageKind, group_folders};
 pub use signature::{PublicKey, SigningKey, generate_key};

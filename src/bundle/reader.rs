@@ -286,7 +286,7 @@ impl BundleReader {
                 open = Some((job.volume, files.collect()));
             }
             // A volume that is missing is reported as such, not chunk by chunk.
-            let Some((_, copies)) = &open else { continue };
+            let Some((_, copies)) = open.as_ref().filter(|(_, copies)| !copies.is_empty()) else { continue };
             let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
             let bad: Vec<(&PathBuf, DamageKind)> =
                 copies.iter().filter_map(|(path, file)| Some((path, damage_of(file, job, expected)?))).collect();

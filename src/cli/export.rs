@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{ExportOptions, ExportReport, export};
 use crate::image::BundleName;
 use crate::store::Access;
+use crate::store::records::Failure;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -88,7 +89,7 @@ pub(super) async fn run(arguments: ExportArguments, output: Output) -> Result<Op
     };
     let report = export(&arguments.stream, &store, &drive, &key, options, &Progress::new()).await?;
     output::report(output, &report, human)?;
-    Ok((!report.failed.is_empty()).then_some(Kind::Incomplete))
+    Ok(Failure::verdict(&report.failed, true))
 }
 
 fn bundle_name(text: &str, stream: &str) -> Result<BundleName> {

@@ -13,6 +13,7 @@ use crate::image::IndexMode;
 use crate::oci::json;
 use crate::plan::{Plan, PlannedImage, plan};
 use crate::store::Access;
+use crate::store::records::Failure;
 
 /// The largest plan file that is read.
 const PLAN_SIZE_MAX: u64 = 1024 * 1024 * 1024;
@@ -71,8 +72,8 @@ pub(super) async fn run(arguments: PlanArguments, output: Output) -> Result<Opti
         crate::durable::write_file(path, &bytes, 0o644)?;
     }
     output::report(output, &plans, |plans| plans.plans.iter().map(human).collect::<Vec<_>>().join("\n"))?;
-    let incomplete = plans.plans.iter().any(|plan| !plan.failed.is_empty());
-    Ok(incomplete.then_some(Kind::Incomplete))
+    let verdict = |plan: &Plan| Failure::verdict(&plan.failed, !plan.images.is_empty());
+    Ok(Kind::first_of(plans.plans.iter().filter_map(verdict)))
 }
 
 /// A plan as a table.

@@ -15,6 +15,7 @@ use crate::plan::plan;
 use crate::pull::{PullReport, pull};
 use crate::registry::Pull;
 use crate::store::Access;
+use crate::store::records::Failure;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -66,13 +67,8 @@ pub(super) async fn run(arguments: PullArguments, output: Output) -> Result<Opti
     Ok(Kind::first_of(reports.reports.iter().filter_map(verdict)))
 }
 
-/// Nothing came through: failed. Something is missing: incomplete.
 fn verdict(report: &PullReport) -> Option<Kind> {
-    match (report.failed.is_empty(), report.complete) {
-        (true, _) => None,
-        (false, 0) => Some(Kind::Failed),
-        (false, _) => Some(Kind::Incomplete),
-    }
+    Failure::verdict(&report.failed, report.complete > 0)
 }
 
 fn human(report: &PullReport) -> String {

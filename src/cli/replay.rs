@@ -62,10 +62,14 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
     let config = arguments.config.load()?;
     let site = site(&arguments)?;
     let keys = arguments.keys.load(&site.keys)?;
-    let readers = group_folders(&arguments.bundles)
-        .iter()
-        .map(|folders| BundleReader::open(folders, &keys))
-        .collect::<Result<Vec<_>>>()?;
+    let mut failed = Vec::new();
+    let mut readers = Vec::new();
+    for folders in group_folders(&arguments.bundles) {
+        match BundleReader::open(&folders, &keys) {
+            Ok(reader) => readers.push(reader),
+            Err(error) => failed.push(error),
+        }
+    }
     let destination = Destination {
         client: super::client(&config, Side::Target)?,
         stubs: site.stubs == Stubs::Allow,
@@ -79,12 +83,22 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
     let (root, monitor) = (arguments.state.path(), Progress::new());
     let mut reports = Vec::new();
     for reader in in_order(readers) {
-        let mut state = State::lock(&root, &reader.contents().stream, &reader.key().id())?;
-        reports.push(replay(&reader, &destination, &mut state, &monitor).await?);
+        let replayed = async {
+            let mut state = State::lock(&root, &reader.contents().stream, &reader.key().id())?;
+            replay(&reader, &destination, &mut state, &monitor).await
+        };
+        match replayed.await {
+            Ok(report) => reports.push(report),
+            Err(error) => failed.push(error),
+        }
     }
     let reports = ReplayReports { reports };
     output::report(output, &reports, |reports| reports.reports.iter().map(human).collect())?;
-    Ok(Kind::first_of(reports.reports.iter().filter_map(ReplayReport::verdict)))
+    for error in &failed {
+        output::say(&output::describe(error));
+    }
+    let verdicts = reports.reports.iter().filter_map(ReplayReport::verdict);
+    Ok(Kind::first_of(verdicts.chain(failed.iter().map(Error::kind))))
 }
 
 /// The site of a file, or one made of `--to`.

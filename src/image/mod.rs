@@ -4,12 +4,12 @@
 mod bundle_name;
 mod layout;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::oci::manifest::Content;
+use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Tag};
 
 pub use bundle_name::BundleName;
@@ -165,8 +165,10 @@ impl Image {
     /// indexes that list them, then the root, then signatures; each after what it needs.
     pub fn manifests(&self) -> Vec<(&Descriptor, Part)> {
         let stubs = self.left_out.iter().filter(|child| child.stub).map(|child| (&child.descriptor, Part::Stub));
-        // A nested index is listed before its children; in reverse they come first.
-        let children = self.kept.iter().rev().map(|child| (&child.descriptor, Part::Child));
+        let depths = self.depths();
+        let mut children: Vec<&Kept> = self.kept.iter().collect();
+        children.sort_by_key(|child| std::cmp::Reverse(depths.get(&child.descriptor.digest)));
+        let children = children.into_iter().map(|child| (&child.descriptor, Part::Child));
         let signatures = self.signatures.iter().map(|signature| (&signature.descriptor, Part::Signature));
         let mut seen = HashSet::new();
         stubs
@@ -177,20 +179,32 @@ impl Image {
             .collect()
     }
 
-    /// Whether layer `digest` of manifest `manifest` stays behind by decision.
-    pub fn is_skipped(&self, manifest: &Digest, digest: &Digest) -> bool {
-        self.foreign.iter().any(|layer| {
-            layer.decision == ForeignDecision::Skip && layer.manifest == *manifest && layer.descriptor.digest == *digest
-        })
+    /// How far below the root each kept child is listed at the deepest: what lies deeper comes first, also where a
+    /// manifest is listed by several indexes.
+    fn depths(&self) -> HashMap<Digest, usize> {
+        let mut depths = HashMap::from([(self.root.digest, 0)]);
+        // Each round gets one level deeper; a circle, which no digest can make, would end with the last.
+        for _ in 0..=INDEX_DEPTH_MAX {
+            for child in &self.kept {
+                let depth = depths.get(&child.parent).map_or(0, |above| above + 1);
+                let known = depths.entry(child.descriptor.digest).or_default();
+                *known = depth.max(*known);
+            }
+        }
+        depths
     }
 
-    /// The configs and layers that `manifest`, which parsed as `parsed`, needs in order to be whole.
+    /// The configs and layers that `manifest`, which parsed as `parsed`, needs in order to be whole: without foreign
+    /// layers that stay behind by decision.
     pub fn blobs_of<'a>(&'a self, manifest: &'a Digest, parsed: &'a Manifest) -> impl Iterator<Item = &'a Descriptor> {
         let blobs = match parsed.content {
             Content::Image { .. } => Some(parsed.successors()),
             Content::Index { .. } => None,
         };
-        blobs.into_iter().flatten().filter(move |blob| !self.is_skipped(manifest, &blob.digest))
+        let skipped = |layer: &&ForeignLayer| layer.decision == ForeignDecision::Skip && layer.manifest == *manifest;
+        let skipped: HashSet<Digest> =
+            self.foreign.iter().filter(skipped).map(|layer| layer.descriptor.digest).collect();
+        blobs.into_iter().flatten().filter(move |blob| !skipped.contains(&blob.digest))
     }
 
     /// Its repository.

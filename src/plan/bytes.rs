@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Drafted, PlannedImage};
+use super::{Draft, Drafted, PlannedImage};
 use crate::bundle::{Placed, VOLUME_SIZE_DEFAULT, pack};
 use crate::error::Result;
 use crate::image::Part;
 use crate::oci::{Descriptor, Digest};
 use crate::store::Store;
+use crate::store::records::Failure;
 
 /// What a plan moves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -64,18 +65,19 @@ pub struct PlatformBytes {
     pub missing: u64,
 }
 
-/// Sums over `drafts`, whose manifests are all in the store.
-pub(super) fn sum(
-    drafts: Vec<Drafted>,
-    store: &Store,
-    volume_size: Option<u64>,
-    manifest_pulls: u64,
-) -> Result<(Vec<PlannedImage>, Totals)> {
+/// Sums over the images of `draft`. One whose manifests cannot be read again is one of the draft's failures from then on.
+pub(super) fn sum(draft: &mut Draft, store: &Store, volume_size: Option<u64>) -> (Vec<PlannedImage>, Totals) {
     let mut sums = Sums { store, seen: HashSet::new(), layers: Vec::new() };
-    let mut totals = Totals { manifest_pulls, ..Totals::default() };
-    let mut images = Vec::with_capacity(drafts.len());
-    for Drafted { tags, image, signatures_checked } in drafts {
-        let (bytes, platforms) = sums.image(&image)?;
+    let mut totals = Totals { manifest_pulls: draft.manifest_pulls, ..Totals::default() };
+    let mut images = Vec::with_capacity(draft.images.len());
+    for Drafted { tags, image, signatures_checked } in std::mem::take(&mut draft.images) {
+        let (bytes, platforms) = match sums.image(&image) {
+            Ok(sums) => sums,
+            Err(error) => {
+                draft.failed.push(Failure::new(format!("{}@{}", image.repository, image.root.digest.short()), &error));
+                continue;
+            }
+        };
         totals.images += 1;
         totals.tags += tags.len() as u64;
         add(&mut totals.new, bytes.new);
@@ -86,7 +88,7 @@ pub(super) fn sum(
     }
     let packing = pack(&[], &sums.layers, volume_size.unwrap_or(VOLUME_SIZE_DEFAULT));
     totals.volumes = packing.ok().map(|packing| packing.volumes.len() as u64 - 1);
-    Ok((images, totals))
+    (images, totals)
 }
 
 struct Sums<'a> {

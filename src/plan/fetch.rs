@@ -34,6 +34,11 @@ impl Fetcher {
         &self.remote
     }
 
+    /// Whether the store has it already.
+    pub(super) fn has(&self, descriptor: &Descriptor) -> bool {
+        self.store.has(descriptor)
+    }
+
     /// How many manifests were read from the registry.
     pub(super) fn manifest_pulls(&self) -> u64 {
         self.manifest_pulls.load(Ordering::Relaxed)

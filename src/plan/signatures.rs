@@ -13,7 +13,7 @@ use crate::registry::ReferrersForm;
 const DEPTH_MAX: usize = 3;
 
 /// The most signatures of one image.
-const SIGNATURES_MAX: usize = 1_000;
+pub(super) const SIGNATURES_MAX: usize = 1_000;
 
 /// The tags that cosign 1 and 2 make.
 const COSIGN_SUFFIXES: [(&str, &str); 3] = [("sig", "cosign.sig"), ("att", "cosign.att"), ("sbom", "cosign.sbom")];
@@ -22,7 +22,8 @@ const COSIGN_SUFFIXES: [(&str, &str); 3] = [("sig", "cosign.sig"), ("att", "cosi
 pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Vec<String>) -> Result<()> {
     let mut subjects: Vec<Digest> = vec![image.root.digest];
     subjects.extend(image.kept.iter().map(|child| child.descriptor.digest));
-    let mut known: HashSet<Digest> = subjects.iter().copied().collect();
+    let mut asked: HashSet<Digest> = subjects.iter().copied().collect();
+    let mut known = HashSet::new();
     for depth in 0..DEPTH_MAX {
         let mut found = Vec::new();
         for subject in &subjects {
@@ -38,13 +39,20 @@ pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Ve
                     .help("set signatures: {carry: none} for this image, or ask its publisher to remove old ones"));
             }
         }
-        found.retain(|signature| known.insert(signature.descriptor.digest));
-        subjects = found.iter().map(|signature| signature.descriptor.digest).collect();
+        // One manifest may be found in several ways, and each of them is to work on the far side.
+        found.retain(|signature| known.insert((signature.descriptor.digest, signature.subject, signature.tag.clone())));
+        subjects =
+            found.iter().map(|signature| signature.descriptor.digest).filter(|digest| asked.insert(*digest)).collect();
         image.signatures.extend(found);
         if subjects.is_empty() {
-            break;
+            return Ok(());
         }
     }
+    notes.push(format!(
+        "{}@{}: signatures of signatures are followed {DEPTH_MAX} deep; what speaks about the last of them stays behind",
+        image.repository,
+        image.root.digest.short()
+    ));
     Ok(())
 }
 
@@ -62,6 +70,10 @@ async fn of_subject(
             absent.push(form.to_owned());
             continue;
         };
+        if !descriptor.media_type.is_image_manifest() {
+            notes.push(format!("the tag {tag} holds a {}, which is not carried", descriptor.media_type));
+            continue;
+        }
         fetcher.required(&descriptor).await?;
         found.push(Signature { descriptor, subject, form: SignatureForm::CosignTag, tag: Some(tag) });
     }

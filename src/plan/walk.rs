@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::fetch::{Fetcher, UNUSABLE};
+use super::signatures::SIGNATURES_MAX;
 use crate::error::{Error, Kind, Result, Side};
 use crate::image::{ForeignDecision, ForeignLayer, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX, platform_text};
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX, config_platform};
@@ -12,6 +13,9 @@ use crate::spec::{ImageSpec, MissingPlatform};
 /// The most left-out children whose manifests are fetched as stubs, for one image. Real indexes have up to about
 /// thirty children; each stub costs a pull on Docker Hub.
 const STUBS_MAX: usize = 100;
+
+/// The most children of an image, those of nested indexes included: with its signatures they are what a bundle takes.
+const CHILDREN_MAX: usize = MANIFESTS_MAX - SIGNATURES_MAX;
 
 /// Decides about the image at `root`. `None`: it has none of the platforms, and the spec says to skip such images.
 pub(super) async fn walk(
@@ -41,7 +45,7 @@ pub(super) async fn walk(
 struct Child {
     descriptor: Descriptor,
     parent: Digest,
-    /// Places of the children that this one lists, when it is an index itself.
+    /// Whether it is an index itself.
     is_index: bool,
 }
 
@@ -94,8 +98,8 @@ impl Walk<'_> {
                 let is_index = child.media_type.is_index();
                 let place = Child { descriptor: child.clone(), parent: list.digest, is_index };
                 self.children.push(place);
-                if self.children.len() > MANIFESTS_MAX {
-                    return Err(Error::verification(format!("it has more than {MANIFESTS_MAX} children"))
+                if self.children.len() > CHILDREN_MAX {
+                    return Err(Error::verification(format!("it has more than {CHILDREN_MAX} children"))
                         .on(Side::Source)
                         .help(UNUSABLE));
                 }
@@ -152,7 +156,7 @@ impl Walk<'_> {
         kept
     }
 
-    /// A child below a nested index that is left out is left out too, and an index with a kept child is kept.
+    /// An index with a kept child is kept, whatever platform it names itself.
     fn keep_with_parents(&self, kept: &mut [bool]) {
         for at in (0..self.children.len()).rev() {
             let digest = self.children[at].descriptor.digest;

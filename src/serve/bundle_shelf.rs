@@ -22,9 +22,11 @@ impl BundleShelf {
     pub fn new(reader: Arc<BundleReader>) -> Result<Self> {
         let mut shown = Shown::default();
         let contents = reader.contents();
+        let tags = contents.tags();
         for image in &contents.images {
-            let tags: Vec<Tag> = contents.tags_of(image);
-            shown.add_image(image, &tags, |descriptor| reader.manifest(descriptor))?;
+            let of_image = tags.get(&(image.repository.clone(), image.root.digest));
+            let of_image: &[Tag] = of_image.map(Vec::as_slice).unwrap_or_default();
+            shown.add_image(image, of_image, |descriptor| reader.manifest(descriptor))?;
         }
         Ok(BundleShelf { reader, shown })
     }

@@ -76,6 +76,11 @@ fn partial_paths(root: &Path, digest: &Digest) -> (PathBuf, PathBuf) {
     (durable::with_suffix(&stem, ".partial"), durable::with_suffix(&stem, ".chunks"))
 }
 
+/// Where a blob is written until it is whole.
+pub(super) fn partial_path(root: &Path, digest: &Digest) -> PathBuf {
+    partial_paths(root, digest).0
+}
+
 /// How many bytes of an earlier attempt may be kept: whole chunks that were synced. Nothing is changed.
 pub(super) fn resumable(store: &Store, descriptor: &Descriptor) -> u64 {
     let (partial, list) = partial_paths(&store.root, &descriptor.digest);

@@ -117,6 +117,11 @@ impl Store {
         std::fs::symlink_metadata(self.path_of(digest)).ok().filter(|found| found.is_file()).map(|found| found.len())
     }
 
+    /// How many bytes of a blob are here from an attempt that was cut short.
+    pub fn partial_size(&self, digest: &Digest) -> u64 {
+        std::fs::metadata(ingest::partial_path(&self.root, digest)).map_or(0, |found| found.len())
+    }
+
     /// Opens a blob for reading.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         File::open(self.path_of(digest)).on(Side::Store).while_(|| format!("read blob {digest}"))

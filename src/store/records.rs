@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MODE_FINAL, Store};
 use crate::durable;
-use crate::error::{Context, Error, Result, Side};
+use crate::error::{Context, Error, Kind, Problem, Result, Side};
 use crate::image::{BundleName, Image};
 use crate::oci::{Descriptor, Digest, Tag, json};
 
@@ -59,7 +59,7 @@ pub struct RunImage {
     pub signatures_checked: String,
     /// Why it is not whole; absent when it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
+    pub problem: Option<Problem>,
 }
 
 /// Something that failed, in words.
@@ -68,7 +68,23 @@ pub struct Failure {
     /// What: a reference or a repository.
     pub subject: String,
     /// Why.
-    pub problem: String,
+    pub problem: Problem,
+}
+
+impl Failure {
+    /// What `error` did to `subject`.
+    pub fn new(subject: impl Into<String>, error: &Error) -> Self {
+        Failure { subject: subject.into(), problem: Problem::from(error) }
+    }
+
+    /// The kind that decides the exit status of a run in which these failed: that some images did not come makes a run
+    /// incomplete when others did, and failed when none did.
+    pub fn verdict(failed: &[Failure], some_complete: bool) -> Option<Kind> {
+        Kind::first_of(failed.iter().map(|failure| match failure.problem.kind {
+            Kind::Failed if some_complete => Kind::Incomplete,
+            kind => kind,
+        }))
+    }
 }
 
 /// What a client pushed into a writable store: a manifest of a repository, or a tag.

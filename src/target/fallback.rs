@@ -14,7 +14,7 @@ pub enum Listed {
     ByApi,
     /// It stands in the index under the fallback tag.
     ByTag,
-    /// Something that is no index stands under that tag, and is left alone.
+    /// Something that is no OCI index stands under that tag, and is left alone.
     Occupied(MediaType),
 }
 
@@ -32,7 +32,7 @@ pub async fn list_referrer(
     let name = Name::from(Tag::referrers_fallback(subject));
     let mut index = match remote.get_manifest(&name, None).await? {
         None => serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
-        Some((found, _)) if !found.media_type.is_index() => return Ok(Listed::Occupied(found.media_type)),
+        Some((found, _)) if found.media_type != MediaType::OCI_INDEX => return Ok(Listed::Occupied(found.media_type)),
         Some((_, bytes)) => json::parse(&bytes).map_err(|error| Error::failed(error).while_(&name).on(Side::Target))?,
     };
     if !add(&mut index, &entry(referrer, manifest)) {
@@ -60,7 +60,12 @@ fn entry(referrer: &Descriptor, manifest: &Manifest) -> Descriptor {
 /// Appends `entry` to an index unless its digest is listed; whether it was not.
 fn add(index: &mut serde_json::Value, entry: &Descriptor) -> bool {
     let digest = entry.digest.to_string();
-    let Some(manifests) = index.get_mut("manifests").and_then(serde_json::Value::as_array_mut) else { return false };
+    let Some(index) = index.as_object_mut() else { return false };
+    let manifests = index.entry("manifests").or_insert_with(|| serde_json::json!([]));
+    if manifests.is_null() {
+        *manifests = serde_json::json!([]);
+    }
+    let Some(manifests) = manifests.as_array_mut() else { return false };
     if manifests.iter().any(|there| there.get("digest").and_then(serde_json::Value::as_str) == Some(&digest)) {
         return false;
     }
