@@ -127,7 +127,15 @@ async fn the_demo_works_in_both_renderings() {
     machine.run_to(2, &["demo", "--keep", "try"]).await;
 }
 
-/// On a terminal: escape sequences appear, and with `NO_COLOR` they do not. Progress goes to standard error alone.
+/// Colours and bold are `CSI … m`; what moves the cursor is none, nor what ends a colour.
+fn has_colours(text: &str) -> bool {
+    text.split("\u{1b}[").skip(1).any(|rest| {
+        let end = rest.find(|c: char| c.is_ascii_alphabetic());
+        end.is_some_and(|end| rest[end..].starts_with('m') && &rest[..end] != "0")
+    })
+}
+
+/// On a terminal: escape sequences appear, and with `NO_COLOR` they do not.
 #[tokio::test]
 async fn no_color_is_respected() {
     if !have(&["script"]) {
@@ -135,24 +143,15 @@ async fn no_color_is_respected() {
     }
     let mut machine = Machine::new();
     machine.write("wrong.yaml", "apiVersion: sealift/v1\nkind: MirrorSpec\nnamee: x\n");
-    let on_terminal = |machine: &Machine, command: &str| {
-        let line = format!("TERM=xterm script -qec '{command}' /dev/null || true");
-        let (folder, future) = (machine.folder().to_owned(), line);
-        async move { (folder, future) }
-    };
     let mut seen = Vec::new();
     for no_color in [false, true] {
         if no_color {
             machine.set("NO_COLOR", "1");
         }
         for command in ["sealift spec check wrong.yaml", "sealift --nonsense", "sealift verify . --key none -vvv"] {
-            let (folder, line) = on_terminal(&machine, command).await;
-            let ran = machine.bash(&folder, &line).await;
-            // Colours and bold are CSI … m; moving the cursor for a bar is not meant.
-            let coloured = ran.out.split("\u{1b}[").skip(1).any(|rest| {
-                let end = rest.find(|c: char| c.is_ascii_alphabetic());
-                end.is_some_and(|end| rest[end..].starts_with('m') && &rest[..end] != "0")
-            });
+            let on_terminal = format!("TERM=xterm script -qec '{command}' /dev/null || true");
+            let ran = machine.bash(machine.folder(), &on_terminal).await;
+            let coloured = has_colours(&ran.out);
             seen.push((no_color, coloured));
             assert!(!(no_color && coloured), "{command}: {:?}", ran.out);
         }

@@ -112,7 +112,7 @@ impl Machine {
         self.json_to(0, arguments).await
     }
 
-    /// Runs a script with bash; its exit status, and both outputs together in `out`.
+    /// Runs a script with bash in `folder`; it stops at the first command that fails.
     pub async fn bash(&self, folder: &Path, script: &str) -> Ran {
         let mut command = self.command("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(folder);
