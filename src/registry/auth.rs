@@ -83,7 +83,8 @@ impl Authority {
         let registry = &self.registry;
         match self.login(path) {
             Some(_) => format!(
-                "the stored login for {registry} may not do this: check its rights on {path}, or log in as another user"
+                "the stored login for {registry} is not valid or may not do this ({}): check its password and its rights on {path}, or log in as another user",
+                self.credentials.looked_in()
             ),
             None => format!(
                 "no login for {registry} is known here ({}): if {path} is there and not public, run `docker login {registry}` or `podman login {registry}` as this user",

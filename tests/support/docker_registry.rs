@@ -10,6 +10,9 @@ use tempfile::TempDir;
 /// How long a registry may take to listen.
 const STARTING_MAX: Duration = Duration::from_secs(20);
 
+/// The access log in a registry's own folder.
+const OWN_ACCESS_LOG: &str = "access.log";
+
 /// How the registry is set up.
 pub struct Settings {
     /// Whether manifests and blobs may be deleted.
@@ -33,13 +36,29 @@ pub struct DockerRegistry {
     process: Child,
     host: String,
     scheme: &'static str,
+    access_log: Option<PathBuf>,
     folder: TempDir,
+}
+
+/// A line of the access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    pub status: u16,
 }
 
 impl DockerRegistry {
     /// Starts one with the default settings; `None` when the test is to be skipped.
     pub async fn start() -> Option<Self> {
         Self::start_with(Settings::default()).await
+    }
+
+    /// Starts one that keeps an access log in its own folder, with these sections of YAML.
+    pub async fn start_logged(sections: &str) -> Option<Self> {
+        let own = PathBuf::from(OWN_ACCESS_LOG);
+        Self::start_with(Settings { access_log: Some(own), sections: sections.to_owned(), ..Settings::default() }).await
     }
 
     /// Starts one; `None` when the test is to be skipped.
@@ -50,7 +69,9 @@ impl DockerRegistry {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         std::fs::write(&config, config_text(&settings, folder.path())).unwrap();
-        let output = match &settings.access_log {
+        // A relative path is one in the registry's own folder.
+        let access_log = settings.access_log.as_ref().map(|path| folder.path().join(path));
+        let output = match &access_log {
             Some(path) => Stdio::from(File::create(path).unwrap()),
             None => Stdio::null(),
         };
@@ -65,7 +86,7 @@ impl DockerRegistry {
             .spawn()
             .unwrap();
         let scheme = if settings.http.contains("tls:") { "https" } else { "http" };
-        let mut registry = DockerRegistry { process, host: String::new(), scheme, folder };
+        let mut registry = DockerRegistry { process, host: String::new(), scheme, access_log, folder };
         registry.host = registry.listening().await;
         Some(registry)
     }
@@ -106,6 +127,12 @@ impl DockerRegistry {
         self.folder.path().join("config.yml")
     }
 
+    /// The requests that it has answered, where it keeps an access log.
+    pub fn accesses(&self) -> Vec<Access> {
+        let text = std::fs::read_to_string(self.access_log.as_ref().unwrap()).unwrap();
+        text.lines().filter_map(access).collect()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -117,6 +144,15 @@ impl Drop for DockerRegistry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A line such as `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "" "curl"`.
+fn access(line: &str) -> Option<Access> {
+    let mut quoted = line.split('"');
+    let (request, after) = (quoted.nth(1)?, quoted.next()?);
+    let mut words = request.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    Some(Access { method, path, status: after.split_whitespace().next()?.parse().ok()? })
 }
 
 fn config_text(settings: &Settings, folder: &Path) -> String {

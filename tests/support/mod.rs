@@ -16,12 +16,18 @@ mod clients;
 mod debian;
 mod docker_registry;
 pub mod journey;
+mod machine;
 mod push;
+mod registry;
+mod strict;
 
 pub use clients::Clients;
 pub use debian::debian_busybox_image;
-pub use docker_registry::{DockerRegistry, Settings};
-pub use push::push_sample;
+pub use docker_registry::{Access, DockerRegistry, Settings};
+pub use machine::{Machine, Ran, Serving};
+pub use push::{push_sample, push_sample_as};
+pub use registry::Reader;
+pub use strict::StrictRegistry;
 
 /// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.
 pub fn have(tools: &[&str]) -> bool {

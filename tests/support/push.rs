@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Client, StatusCode, Url};
 use sealift::oci::{Descriptor, Manifest, MediaType, Tag};
 use sealift::sample::SampleImage;
@@ -11,7 +14,24 @@ use serde_json::{Value, json};
 /// Uploads everything of `image` (blobs in two requests each) and tags its root. Where the registry has no referrers
 /// API, keeps the fallback tags. Fails on any answer that is not the expected one.
 pub async fn push_sample(registry: &str, repository: &str, tag: Option<&str>, image: &SampleImage) {
-    let pusher = Pusher { client: Client::builder().no_proxy().build().unwrap(), registry, repository };
+    push_sample_as(None, registry, repository, tag, image).await;
+}
+
+/// The same with the name and the password of a registry that wants them.
+pub async fn push_sample_as(
+    login: Option<(&str, &str)>,
+    registry: &str,
+    repository: &str,
+    tag: Option<&str>,
+    image: &SampleImage,
+) {
+    let mut headers = HeaderMap::new();
+    if let Some((user, password)) = login {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        headers.insert(AUTHORIZATION, basic.parse().unwrap());
+    }
+    let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    let pusher = Pusher { client, registry, repository };
     let mut referrers: BTreeMap<Tag, Vec<Value>> = BTreeMap::new();
     for (descriptor, bytes) in &image.contents {
         if !descriptor.media_type.is_manifest() {

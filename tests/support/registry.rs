@@ -1,0 +1,64 @@
+//! [`Reader`]: what a registry answers, seen without any code of sealift's client.
+
+use bytes::Bytes;
+use reqwest::{Client, Response};
+use sealift::oci::{Digest, MediaType};
+use serde_json::Value;
+
+/// Reads one repository of a registry.
+pub struct Reader {
+    client: Client,
+    base: String,
+}
+
+impl Reader {
+    /// The repository `repository` of the registry at `url`.
+    pub fn new(url: &str, repository: &str) -> Self {
+        Reader { client: Client::builder().no_proxy().build().unwrap(), base: format!("{url}/v2/{repository}") }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        let accept =
+            [MediaType::OCI_INDEX, MediaType::OCI_MANIFEST, MediaType::DOCKER_LIST, MediaType::DOCKER_MANIFEST];
+        let accept: Vec<&str> = accept.iter().map(MediaType::as_str).collect();
+        self.client.get(format!("{}/{path}", self.base)).header("accept", accept.join(", ")).send().await.unwrap()
+    }
+
+    /// The bytes of a manifest; `None` for 404.
+    pub async fn manifest(&self, name: impl std::fmt::Display) -> Option<Bytes> {
+        let answer = self.get(&format!("manifests/{name}")).await;
+        match answer.status().as_u16() {
+            200 => Some(answer.bytes().await.unwrap()),
+            404 => None,
+            other => panic!("{name}: {other}: {}", answer.text().await.unwrap()),
+        }
+    }
+
+    /// A manifest that has to be there, as JSON.
+    pub async fn document(&self, name: impl std::fmt::Display) -> Value {
+        let bytes = self.manifest(&name).await.unwrap_or_else(|| panic!("{}: {name} is not there", self.base));
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// Whether a blob is there, whole.
+    pub async fn has_blob(&self, digest: &Digest) -> bool {
+        let answer = self.get(&format!("blobs/{digest}")).await;
+        let there = answer.status().is_success();
+        if there {
+            assert_eq!(Digest::of(&answer.bytes().await.unwrap()), *digest);
+        }
+        there
+    }
+
+    /// The tags; none for a repository that is not there.
+    pub async fn tags(&self) -> Vec<String> {
+        let answer = self.get("tags/list").await;
+        if answer.status() == 404 {
+            return Vec::new();
+        }
+        let list: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let mut tags: Vec<String> = serde_json::from_value(list["tags"].clone()).unwrap_or_default();
+        tags.sort();
+        tags
+    }
+}
