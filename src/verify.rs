@@ -28,8 +28,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Pieces that are not what was signed.
     pub damages: Vec<Damage>,
-    /// Files beside the volumes that are missing or not what was signed.
-    pub changed_files: Vec<PathBuf>,
+    /// Files that are no blobs and are missing or not what was signed.
+    pub changed_files: Vec<String>,
     /// What is odd and harmless for sealift.
     pub oddities: Vec<String>,
     /// The images, and which of them can be replayed from what is here.

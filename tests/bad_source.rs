@@ -442,7 +442,7 @@ fn faults(fetched: &Fetched, kind: Kind, says: &[&str]) -> Vec<String> {
         (text.len() < 1_000 && !text.contains('\n'), "is not one line"),
         (complaint.kind == kind, "has another kind"),
         (complaint.help.is_some(), "has no help"),
-        (failure.subject.contains("team/bad:1") && failure.problem == *text, "is not what the report says"),
+        (failure.subject.contains("team/bad:1") && failure.problem.text == *text, "is not what the report says"),
         (fetched.report.complete == 1, "costs the other image"),
     ];
     checks.iter().filter(|(good, _)| !good).map(|(_, what)| format!("{complaint:?} {what}")).collect()

@@ -220,7 +220,7 @@ async fn invariant_01_a_blob_path_never_holds_bytes_of_another_digest() {
     let layer = layer.successors().max_by_key(|blob| blob.size).unwrap().digest;
     world.source.about.lock().unwrap().insert(layer);
     let output = world.pull();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(5));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains(&layer.to_string()) && error.contains("instead of") && error.contains("help: "), "{error}");
     assert_blobs_are_what_they_are_called(&world.path("store"));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::contents::{ASK_MAKER, Contents, Member, Payload};
+use super::contents::{ASK_MAKER, Contents, Member};
 use super::signature::untrusted;
 use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
@@ -327,40 +327,42 @@ impl BundleReader {
                 if found != size {
                     odd.push(format!("{name} has {found} bytes instead of {size}"));
                 }
-                odd.extend(members.iter().filter_map(|member| self.odd_member(&file, &name, member)));
+                odd.extend(members.iter().filter_map(|member| Self::odd_member(&file, &name, member)));
             }
         }
         odd
     }
 
-    /// Files beside the volumes that are not what was signed, in any of the folders. A replay does not need them, but
-    /// people and other tools go by what they say.
-    pub fn changed_files(&self) -> Vec<PathBuf> {
+    /// Files that are no blobs and are missing or not what was signed, in any of the folders. A replay does not need them,
+    /// but people and other tools go by what they say.
+    pub fn changed_files(&self) -> Vec<String> {
         let mut changed = Vec::new();
-        for entry in self.contents.files.iter().filter(|entry| entry.extent.is_none()) {
-            for path in self.folders.iter().map(|folder| folder.join(&entry.path)) {
-                if read_file(&path, entry.size).map_or(true, |bytes| Digest::of(&bytes) != entry.digest) {
-                    changed.push(path);
+        for entry in &self.contents.files {
+            match entry.extent {
+                None => {
+                    let beside = self.folders.iter().map(|folder| folder.join(&entry.path));
+                    let bad = beside.filter(|path| {
+                        read_file(path, entry.size).map_or(true, |bytes| Digest::of(&bytes) != entry.digest)
+                    });
+                    changed.extend(bad.map(|path| path.display().to_string()));
+                }
+                Some(place) => {
+                    let bad = self.copies(place.volume).into_iter().filter(|path| {
+                        let found = open_plain(path).and_then(|file| hash_range(&file, place.offset, entry.size));
+                        found.ok() != Some(entry.digest)
+                    });
+                    changed.extend(bad.map(|path| format!("{} in {}", entry.path, path.display())));
                 }
             }
         }
         changed
     }
 
-    fn odd_member(&self, file: &File, name: &str, member: &Member) -> Option<String> {
+    fn odd_member(file: &File, name: &str, member: &Member) -> Option<String> {
         let mut header = [0; frame::BLOCK as usize];
         let read = file.read_exact_at(&mut header, member.offset - frame::BLOCK);
-        if read.is_err() || header != frame::header(&member.path, member.length) {
-            return Some(format!(
-                "{name}: the tar header of {} is damaged; sealift does not need it, tar does",
-                member.path
-            ));
-        }
-        let Payload::File(at) = member.payload else { return None };
-        let expected = self.contents.files.get(at).map(|entry| entry.digest);
-        let found = hash_range(file, member.offset, member.length).ok();
-        (found != expected)
-            .then(|| format!("{name}: {} is damaged; sealift does not need it, other tools do", member.path))
+        let odd = read.is_err() || header != frame::header(&member.path, member.length);
+        odd.then(|| format!("{name}: the tar header of {} is damaged; sealift does not need it, tar does", member.path))
     }
 }
 

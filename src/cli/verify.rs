@@ -92,17 +92,17 @@ fn human(report: &VerifyReport) -> String {
         };
         let _ = writeln!(
             text,
-            "damaged: {}, bytes {} to {} (16 MiB piece {} of blob {}): {how}",
-            damage.file.display(),
+            "damaged: {}, bytes {} to {} (16 MiB piece {} of blob {}): {how}\n  {}",
+            damage.volume,
             damage.offset,
             damage.offset + damage.length,
             damage.piece,
             damage.blob.short(),
+            damage.file.display(),
         );
     }
     for file in &report.changed_files {
-        let _ =
-            writeln!(text, "damaged: {} is missing or not what was signed; a replay does not need it", file.display());
+        let _ = writeln!(text, "damaged: {file} is missing or not what was signed; a replay does not need it");
     }
     for oddity in &report.oddities {
         let _ = writeln!(text, "odd: {oddity}");
