@@ -13,7 +13,7 @@ use crate::monitor::Monitor;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Client;
 use crate::site::state::State;
-use crate::target::Rung;
+use crate::target::{Known, Rung};
 
 use publish::Publisher;
 
@@ -26,6 +26,9 @@ pub struct Destination {
     pub client: Client,
     /// The name that a source repository gets on the target.
     pub name: Naming,
+    /// Where on the target blobs are known to be: shared by all bundles of one call, so that what one brought is mounted for
+    /// the next.
+    pub known: Known,
     /// Whether the manifests of left-out children may be pushed as blobs where the registry wants them.
     pub stubs: bool,
     /// Why tags may be moved back to what an older bundle says; `None`: they may not.

@@ -154,6 +154,7 @@ impl Site {
         let reader = Arc::new(BundleReader::open(&[folder.to_owned()], keys)?);
         let registry = self.registry.clone();
         let destination = Destination {
+            known: sealift::target::Known::default(),
             client: quick_client(Side::Target),
             stubs: true,
             rollback: None,

@@ -3,6 +3,7 @@
 mod contents;
 mod frame;
 mod layout;
+mod plain;
 mod reader;
 mod signature;
 mod texts;

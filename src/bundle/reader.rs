@@ -2,23 +2,20 @@
 //! never interpreted.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::contents::{ASK_MAKER, Contents, Member};
+use super::plain::{WRITE_AGAIN, open_plain, read_file};
 use super::signature::untrusted;
 use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
 use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
-
-/// What can be done about a file of a bundle that is missing or damaged.
-const WRITE_AGAIN: &str = "remove it and export to this drive again, which writes only what is missing";
 
 /// The largest signature file that is read.
 const SIGNATURE_MAX: u64 = 16 * 1024;
@@ -510,36 +507,4 @@ fn read_chunk_table(folders: &[PathBuf], contents: &Contents) -> Result<Vec<u8>>
         }
     }
     Err(last.unwrap_or_else(|| Error::failed("no folder")))
-}
-
-/// Opens a regular file; never a link, a device or a pipe that a drive may hold under that name.
-fn open_plain(path: &Path) -> std::io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    Ok(file)
-}
-
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let bad = |what: String| Error::verification(what).on(Side::Bundle).help(WRITE_AGAIN);
-    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(bad(format!("{} is no regular file", path.display())));
-    }
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())),
-            _ => Error::from(error).while_(format!("read {}", path.display())),
-        })
-        .map_err(|error| error.on(Side::Bundle).help(WRITE_AGAIN))?;
-    if bytes.len() as u64 > limit {
-        return Err(bad(format!("{} has more than {limit} bytes", path.display())));
-    }
-    Ok(bytes)
 }

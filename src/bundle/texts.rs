@@ -38,8 +38,8 @@ pub fn readme(contents: &Contents) -> String {
          \x20   sealift replay THIS-FOLDER --key exporter.pub --to registry.example/mirror\n\n\
          Without it, with coreutils, tar and openssl. First, is it what the exporter signed? (\"Verified OK\", then \"1\".)\n\
          Take exporter.pub from a place that you trust, never from this drive.\n\n\
-         \x20   openssl base64 -d -A -in bundle.json.sig -out /tmp/bundle.sig\n\
-         \x20   openssl dgst -sha256 -verify exporter.pub -signature /tmp/bundle.sig bundle.json\n\
+         \x20   openssl base64 -d -A -in bundle.json.sig -out ~/bundle.sig\n\
+         \x20   openssl dgst -sha256 -verify exporter.pub -signature ~/bundle.sig bundle.json\n\
          \x20   grep -c \"$(sha256sum SHA256SUMS | cut -d ' ' -f 1)\" bundle.json\n\n\
          Then unpack and check; the result is an OCI image layout:\n\n\
          \x20   mkdir layout\n\

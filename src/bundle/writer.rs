@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::contents::{Contents, Member, Payload};
+use super::plain::{open_plain, read_file};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_SIG, README, SUMS, frame};
 use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected, Source, Status, Target, Work};
 use crate::durable::{self, Writer};
@@ -81,9 +82,14 @@ impl BundleWriter {
         read_back: ReadBack,
     ) -> Result<Self> {
         let folder = drive.join(contents.name().to_string());
+        if folder.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+            return Err(Error::failed(format!("{} is no folder", folder.display()))
+                .on(Side::Bundle)
+                .help("something else bears the bundle's name on this drive: remove it"));
+        }
         durable::create_folder(&folder).on(Side::Bundle)?;
         let there = folder.join(BUNDLE_JSON);
-        if there.exists() && std::fs::read(&there).on(Side::Bundle)? != json {
+        if there.symlink_metadata().is_ok() && read_file(&there, json.len() as u64).ok().as_deref() != Some(&json) {
             return Err(Error::failed(format!("{} is there already, with other contents", there.display()))
                 .on(Side::Bundle)
                 .help("a written bundle is never modified: remove that folder, or export to another one"));
@@ -200,10 +206,14 @@ impl State {
     fn open_volume(&mut self) -> Result<bool> {
         let path = self.path(self.volume);
         let size = self.contents.volumes.get(self.volume).map_or(0, |volume| volume.size);
-        match std::fs::metadata(&path) {
+        match path.symlink_metadata() {
+            Ok(found) if !found.is_file() => {
+                let what = format!("{} is no regular file", path.display());
+                return Err(Error::failed(what).on(Side::Bundle).help(REMOVE_IT));
+            }
             Ok(found) if found.len() == size => {
                 if self.whole != Some(self.volume) && self.read_back == ReadBack::Direct {
-                    let file = File::open(&path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
+                    let file = open_plain(&path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
                     if let Some(offset) = self.first_bad(&file) {
                         let what = format!("{} is there already, and damaged at {offset}", path.display());
                         return Err(Error::verification(what).on(Side::Bundle).help(REMOVE_IT));
@@ -229,7 +239,7 @@ impl State {
     /// What of a partial volume may be kept: which member is next, and how many bytes are good. It is read from the start,
     /// chunk by chunk, up to the first one that is not as it must be.
     fn resumable(&self, partial: &Path) -> (usize, u64) {
-        let Ok(file) = File::open(partial) else { return (0, 0) };
+        let Ok(file) = open_plain(partial) else { return (0, 0) };
         let length = file.metadata().map_or(0, |found| found.len());
         let members = self.members.get(self.volume).map(Vec::as_slice).unwrap_or_default();
         for (at, member) in members.iter().enumerate() {
@@ -404,7 +414,7 @@ impl State {
         ];
         for (name, bytes) in files {
             let path = self.folder.join(name);
-            if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+            if read_file(&path, bytes.len() as u64).is_ok_and(|there| there == bytes) {
                 continue;
             }
             durable::write_file(&path, bytes, MODE).on(Side::Bundle)?;

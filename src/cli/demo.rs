@@ -21,6 +21,7 @@ use crate::sample::{ImageBuilder, SampleImage, seed};
 use crate::serve::{Running, Shelf, StoreShelf};
 use crate::site::state::State;
 use crate::store::{Access, Store};
+use crate::target::Known;
 use crate::verify::{VerifyReport, verify};
 use crate::{durable, spec};
 
@@ -246,6 +247,7 @@ impl<'a> Demo<'a> {
         let host = registry.clone();
         let destination = Destination {
             client: client(Side::Target)?,
+            known: Known::default(),
             stubs: true,
             rollback: None,
             limits: Limits::default(),

@@ -15,7 +15,7 @@ use crate::oci::{Registry, Repository};
 use crate::replay::{Destination, ReplayReport, ReplayedImage, in_order, replay};
 use crate::site::state::State;
 use crate::site::{Site, Stubs};
-use crate::target::Rung;
+use crate::target::{Known, Rung};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -72,6 +72,7 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
     }
     let destination = Destination {
         client: super::client(&config, Side::Target)?,
+        known: Known::default(),
         stubs: site.stubs == Stubs::Allow,
         rollback: arguments.reason.filter(|_| arguments.allow_rollback),
         limits: Limits { concurrent_blobs: arguments.jobs, keep_going: false },

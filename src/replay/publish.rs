@@ -11,7 +11,7 @@ use crate::image::{BundleName, Image, Part, SignatureForm};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Name, Repository, Tag};
 use crate::site::state::{State, Tags, Verdict};
-use crate::target::{Known, Listed, RegistryTarget, Rung, list_referrer, put_index};
+use crate::target::{Listed, RegistryTarget, Rung, list_referrer, put_index};
 
 /// After how many images in a row that the target failed (not: refused) it is asked whether it is there at all. Each has
 /// been tried again and again by then; hundreds more would take the night.
@@ -25,7 +25,6 @@ pub(super) struct Publisher<'a> {
     monitor: &'a dyn Monitor,
     name: BundleName,
     tags: TagsByImage,
-    known: Known,
     /// Names on the target that more than one source would get.
     shared: HashSet<Repository>,
     failures_in_a_row: u32,
@@ -47,7 +46,6 @@ impl<'a> Publisher<'a> {
             monitor,
             name: contents.name(),
             tags: contents.tags(),
-            known: Known::default(),
             shared: shared_names(&contents.images, destination),
             failures_in_a_row: 0,
             down: false,
@@ -88,7 +86,7 @@ impl<'a> Publisher<'a> {
                 .help("look at what the first image met, and run the same command again"));
         }
         let remote = self.destination.client.repository(&repository);
-        let one = OneImage { of: self, image, target: RegistryTarget::new(remote, self.known.clone()) };
+        let one = OneImage { of: self, image, target: RegistryTarget::new(remote, self.destination.known.clone()) };
         let outcome = one.publish(replayed).await;
         let failed =
             outcome.as_ref().is_err_and(|error| error.kind() == Kind::Failed && error.side() == Some(Side::Target));

@@ -50,7 +50,7 @@ async fn openssl_tar_and_coreutils_open_a_bundle_and_skopeo_reads_it() {
     let ran = machine.bash(&bundle, &format!("printf x >> layout/{}; {check}", layer.layout_path())).await;
     assert!(ran.status != Some(0) && ran.out.contains(layer.hex().as_str()), "{ran:?}");
     let forged = "chmod +w bundle.json; printf x >> bundle.json; \
-                  openssl dgst -sha256 -verify exporter.pub -signature /tmp/bundle.sig bundle.json";
+                  openssl dgst -sha256 -verify exporter.pub -signature ~/bundle.sig bundle.json";
     let ran = machine.bash(&bundle, forged).await;
     assert!(ran.status != Some(0) && !ran.out.contains("OK"), "{ran:?}");
 }
