@@ -1,6 +1,8 @@
 //! [`Body`]: the bytes of one blob on their way from a Source to a Target.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task;
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ pub const PIECE_SIZE: usize = 256 * 1024;
 pub struct Body {
     pieces: mpsc::Receiver<Piece>,
     over: bool,
+    counter: Option<Arc<AtomicU64>>,
 }
 
 enum Piece {
@@ -43,7 +46,7 @@ impl Body {
     /// A body and the end into which its bytes are put.
     pub fn channel() -> (Sender, Body) {
         let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
-        (Sender(sender), Body { pieces, over: false })
+        (Sender(sender), Body { pieces, over: false, counter: None })
     }
 
     /// A body of bytes that are in memory already.
@@ -52,7 +55,13 @@ impl Body {
         // Two places are free in a new queue, and its receiver lives.
         let _ = sender.try_send(Piece::Bytes(bytes.into()));
         let _ = sender.try_send(Piece::End);
-        Body { pieces, over: false }
+        Body { pieces, over: false, counter: None }
+    }
+
+    /// Adds the bytes that are taken out from now on to `counter`.
+    pub fn counted(mut self, counter: Arc<AtomicU64>) -> Body {
+        self.counter = Some(counter);
+        self
     }
 
     /// The next bytes; `None` at the end.
@@ -75,7 +84,12 @@ impl Body {
 
     fn take(&mut self, piece: Option<Piece>) -> Option<Result<Bytes>> {
         match piece {
-            Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
+            Some(Piece::Bytes(bytes)) => {
+                if let Some(counter) = &self.counter {
+                    counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                }
+                Some(Ok(bytes))
+            }
             Some(Piece::End) => {
                 self.over = true;
                 None

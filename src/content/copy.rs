@@ -1,10 +1,13 @@
 //! The one copy function.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt, future, stream};
 
-use super::{Rejected, Role, Source, Status, Target, Work};
+use super::{Body, Rejected, Role, Source, Status, Target, Work};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -25,6 +28,9 @@ impl Default for Limits {
     }
 }
 
+/// How often the monitor hears how far it is.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
 /// Carries `work` from `source` to `target`: blobs first, several at once and in the order given; then
 /// manifests, one after the other, so that what a manifest needs is there before it.
 ///
@@ -33,6 +39,28 @@ impl Default for Limits {
 pub async fn copy<S: Source, T: Target>(
     work: &[Work],
     source: &S,
+    target: &T,
+    limits: Limits,
+    monitor: &dyn Monitor,
+) -> Vec<(usize, Error)> {
+    let source = Counting { source, moved: Arc::default() };
+    let mut moving = pin!(copy_all(work, &source, target, limits, monitor));
+    let mut tick = tokio::time::interval(TELL_EVERY);
+    let tell = || monitor.advance(source.moved.swap(0, Ordering::Relaxed));
+    loop {
+        tokio::select! {
+            failed = &mut moving => {
+                tell();
+                return failed;
+            }
+            _ = tick.tick() => tell(),
+        }
+    }
+}
+
+async fn copy_all<S: Source, T: Target>(
+    work: &[Work],
+    source: &Counting<'_, S>,
     target: &T,
     limits: Limits,
     monitor: &dyn Monitor,
@@ -61,20 +89,49 @@ pub async fn copy<S: Source, T: Target>(
     failed
 }
 
-async fn copy_one<S: Source, T: Target>(item: &Work, source: &S, target: &T, monitor: &dyn Monitor) -> Result<()> {
+async fn copy_one<S: Source, T: Target>(
+    item: &Work,
+    source: &Counting<'_, S>,
+    target: &T,
+    monitor: &dyn Monitor,
+) -> Result<()> {
     let mut from_start = false;
     loop {
         let offset = match target.status(item).await? {
-            Status::Present => break,
+            Status::Present => {
+                source.found(item.span.end - item.span.start);
+                break;
+            }
             Status::From(offset) => offset,
         };
         match target.take(item, offset, source).await {
-            Ok(()) => break,
+            Ok(()) => {
+                source.found(offset - item.span.start);
+                break;
+            }
             Err(Rejected::Resumed(_)) if !from_start => from_start = true,
             Err(Rejected::Resumed(error) | Rejected::Final(error)) => return Err(error),
         }
     }
-    monitor.advance(item.span.end - item.span.start);
     monitor.item(&item.descriptor.digest.short());
     Ok(())
+}
+
+/// A source that counts what is taken from it, so that a large blob shows while it moves.
+struct Counting<'a, S> {
+    source: &'a S,
+    moved: Arc<AtomicU64>,
+}
+
+impl<S> Counting<'_, S> {
+    /// Counts bytes that need not be moved.
+    fn found(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl<S: Source> Source for Counting<'_, S> {
+    async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
+        Ok(self.source.open(work, offset).await?.counted(Arc::clone(&self.moved)))
+    }
 }
