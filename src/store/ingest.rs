@@ -214,8 +214,7 @@ fn discard(partial: &Path, list: &Path) -> Result<()> {
 /// Content whose digest is known at its end only: what a client pushes. Removed when it is dropped unfinished.
 pub struct Upload {
     store: std::sync::Arc<Store>,
-    path: PathBuf,
-    writer: Option<Writer>,
+    writer: Writer,
     written: u64,
     hashes: Hashes,
 }
@@ -223,16 +222,14 @@ pub struct Upload {
 impl Upload {
     /// Begins an upload into `store`.
     pub fn begin(store: std::sync::Arc<Store>) -> Result<Self> {
-        let path = store.scratch();
-        let writer = Writer::open(&path, 0).on(Side::Store)?;
+        let writer = store.scratch()?;
         let hashes = Hashes::new(&Digest::Sha256([0; 32]));
-        Ok(Upload { store, path, writer: Some(writer), written: 0, hashes })
+        Ok(Upload { store, writer, written: 0, hashes })
     }
 
     /// Appends bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let writer = self.writer.as_mut().ok_or_else(|| Error::failed("the upload has ended").on(Side::Store))?;
-        writer.write(bytes).on(Side::Store)?;
+        self.writer.write(bytes).on(Side::Store)?;
         self.written += bytes.len() as u64;
         self.hashes.update(bytes, |_| Ok(()))
     }
@@ -249,24 +246,14 @@ impl Upload {
         let (sha256, table) = hashes.finish();
         let found = match expected {
             Digest::Sha256(_) => sha256,
-            Digest::Sha512(_) => hash_file(&self.path, expected).on(Side::Store)?,
+            Digest::Sha512(_) => hash_file(self.writer.path(), expected).on(Side::Store)?,
         };
         if found != *expected {
             return Ok(Err(found));
         }
-        if let Some(writer) = self.writer.take() {
-            self.store.create_algorithm_folder(expected)?;
-            writer.finish(&self.store.path_of(expected), MODE_FINAL).on(Side::Store)?;
-            self.store.catalog.put_blob(expected, self.written, &table)?;
-        }
+        self.store.create_algorithm_folder(expected)?;
+        self.writer.finish(&self.store.path_of(expected), MODE_FINAL).on(Side::Store)?;
+        self.store.catalog.put_blob(expected, self.written, &table)?;
         Ok(Ok(self.written))
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            let _ = durable::remove(&self.path);
-        }
     }
 }
