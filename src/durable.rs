@@ -43,7 +43,11 @@ impl Writer {
             file.seek(SeekFrom::Start(keep))?;
             Ok(file)
         };
-        let file = open().while_(|| format!("write {}", path.display()))?;
+        let opened = match open() {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && make_writable(path) => open(),
+            outcome => outcome,
+        };
+        let file = opened.while_(|| format!("write {}", path.display()))?;
         Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, unique: false })
     }
 
@@ -103,14 +107,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs the file, gives it its final name and mode, and syncs the folder. A file that is already there
-    /// under that name is replaced as a whole.
+    /// Syncs the file, gives it its final name, syncs the folder, and sets the mode. A file that is already there under
+    /// that name is replaced as a whole.
+    ///
+    /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
     pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
-        // vfat knows no modes; what it cannot keep is no reason to fail.
-        let _ = self.file.set_permissions(fs::Permissions::from_mode(mode));
         self.file.sync_all().while_(|| format!("sync {}", self.path.display()))?;
         rename(&self.path, name)?;
         self.unique = false;
+        // vfat knows no modes; what it cannot keep is no reason to fail.
+        let _ = self.file.set_permissions(fs::Permissions::from_mode(mode));
         Ok(())
     }
 }
@@ -122,6 +128,13 @@ impl Drop for Writer {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Lets the owner write to a file that may only be read, as a kill could leave a partial one behind; whether it did.
+fn make_writable(path: &Path) -> bool {
+    let Ok(found) = fs::symlink_metadata(path) else { return false };
+    let mode = found.permissions().mode() | 0o200;
+    found.is_file() && fs::set_permissions(path, fs::Permissions::from_mode(mode)).is_ok()
 }
 
 /// Renames within a file system, and syncs the folder that gets the name.
@@ -220,6 +233,29 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Says something only where the tests do not run as root, who may write to everything.
+    #[test]
+    fn a_partial_file_that_may_only_be_read_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
+        fs::write(&partial, b"half").unwrap();
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o444)).unwrap();
+        let mut writer = Writer::open(&partial, 2).unwrap();
+        writer.write(b"nd").unwrap();
+        writer.finish(&path, 0o444).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"hand");
+    }
+
+    #[test]
+    fn the_mode_is_set_only_under_the_final_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
+        // A folder cannot be replaced by a file: the rename fails.
+        fs::create_dir(&path).unwrap();
+        assert!(Writer::open(&partial, 0).unwrap().finish(&path, 0o444).is_err());
+        assert_ne!(fs::metadata(&partial).unwrap().permissions().mode() & 0o200, 0);
     }
 
     #[test]
