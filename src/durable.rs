@@ -88,12 +88,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands everything written to the device. After an error the file is not to be trusted: the kernel may have
-    /// dropped pages that a second attempt would call clean.
+    /// Hands everything written to the device. After an error the file is gone, see [`Writer::trusted`].
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().while_(|| format!("sync {}", self.path.display()))?;
+        self.trusted(self.file.sync_data())?;
         self.unsynced = 0;
         Ok(())
+    }
+
+    /// Removes the file when a sync of it failed: the kernel may have dropped pages that a second sync, and everybody who
+    /// reads them until the next start, would call clean. Nobody may resume from it.
+    fn trusted(&self, synced: std::io::Result<()>) -> Result<()> {
+        if synced.is_err() {
+            // The failed sync is what is told; a drive that fails may refuse this too.
+            let _ = remove(&self.path);
+        }
+        synced.while_(|| format!("sync {}", self.path.display()))
     }
 
     /// Cuts the file back to `keep` bytes.
@@ -112,7 +121,7 @@ impl Writer {
     ///
     /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
     pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
-        self.file.sync_all().while_(|| format!("sync {}", self.path.display()))?;
+        self.trusted(self.file.sync_all())?;
         rename(&self.path, name)?;
         self.unique = false;
         // vfat knows no modes; what it cannot keep is no reason to fail.
@@ -256,6 +265,22 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(Writer::open(&partial, 0).unwrap().finish(&path, 0o444).is_err());
         assert_ne!(fs::metadata(&partial).unwrap().permissions().mode() & 0o200, 0);
+    }
+
+    #[test]
+    fn after_a_failed_sync_there_is_nothing_to_resume_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = folder.path().join("x.partial");
+        let unsyncable = || {
+            fs::write(&partial, b"half").unwrap();
+            // This device knows no sync, and says so.
+            let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+            Writer { file, path: partial.clone(), position: 4, unsynced: 4, unique: false }
+        };
+        assert!(unsyncable().sync().is_err());
+        assert!(!partial.exists());
+        assert!(unsyncable().finish(&folder.path().join("x"), 0o444).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
