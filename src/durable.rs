@@ -5,7 +5,7 @@
 //! `docs/ARCHITECTURE.md` lists.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,17 @@ use crate::error::{Context, Error, Result};
 /// until the end, and the last sync takes minutes on a slow drive.
 const SYNC_EVERY: u64 = 32 * 1024 * 1024;
 
-/// A file under its temporary name. Dropped without [`Writer::finish`], what was written stays for resuming.
+/// What the names of files made by [`Writer::unique`] end in.
+pub const UNIQUE_EXTENSION: &str = "whole";
+
+/// A file under its temporary name. Dropped without [`Writer::finish`], what was written stays for resuming where the
+/// name was given, and is removed where the name is unique: nobody would find it again.
 pub struct Writer {
     file: File,
     path: PathBuf,
     position: u64,
     unsynced: u64,
+    unique: bool,
 }
 
 impl Writer {
@@ -38,8 +43,28 @@ impl Writer {
             file.seek(SeekFrom::Start(keep))?;
             Ok(file)
         };
-        let file = open().while_(|| format!("write {}", path.display()))?;
-        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0 })
+        let opened = match open() {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && make_writable(path) => open(),
+            outcome => outcome,
+        };
+        let file = opened.while_(|| format!("write {}", path.display()))?;
+        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, unique: false })
+    }
+
+    /// Creates a file in `folder` under a name that nobody else has. It is random, because a process id is the same in
+    /// two containers, and a counter in two stores of one process; and a name that is taken is an error.
+    pub fn unique(folder: &Path) -> Result<Self> {
+        let mut name = [0; 16];
+        aws_lc_rs::rand::fill(&mut name).map_err(|_| Error::failed("no random numbers are to be had"))?;
+        let path = folder.join(format!("{:032x}.{UNIQUE_EXTENSION}", u128::from_be_bytes(name)));
+        let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = created.while_(|| format!("write {}", path.display()))?;
+        Ok(Writer { file, path, position: 0, unsynced: 0, unique: true })
+    }
+
+    /// The temporary name.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How many bytes the file has.
@@ -63,12 +88,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands everything written to the device. After an error the file is not to be trusted: the kernel may have
-    /// dropped pages that a second attempt would call clean.
+    /// Hands everything written to the device. After an error the file is gone, see [`Writer::trusted`].
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().while_(|| format!("sync {}", self.path.display()))?;
+        self.trusted(self.file.sync_data())?;
         self.unsynced = 0;
         Ok(())
+    }
+
+    /// Removes the file when a sync of it failed: the kernel may have dropped pages that a second sync, and everybody who
+    /// reads them until the next start, would call clean. Nobody may resume from it.
+    fn trusted(&self, synced: std::io::Result<()>) -> Result<()> {
+        if synced.is_err() {
+            // The failed sync is what is told; a drive that fails may refuse this too.
+            let _ = remove(&self.path);
+        }
+        synced.while_(|| format!("sync {}", self.path.display()))
     }
 
     /// Cuts the file back to `keep` bytes.
@@ -82,15 +116,34 @@ impl Writer {
         Ok(())
     }
 
-    /// Syncs the file, gives it its final name and mode, and syncs the folder. A file that is already there
-    /// under that name is replaced as a whole.
-    pub fn finish(self, name: &Path, mode: u32) -> Result<()> {
+    /// Syncs the file, gives it its final name, syncs the folder, and sets the mode. A file that is already there under
+    /// that name is replaced as a whole.
+    ///
+    /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
+    pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
+        self.trusted(self.file.sync_all())?;
+        rename(&self.path, name)?;
+        self.unique = false;
         // vfat knows no modes; what it cannot keep is no reason to fail.
         let _ = self.file.set_permissions(fs::Permissions::from_mode(mode));
-        self.file.sync_all().while_(|| format!("sync {}", self.path.display()))?;
-        drop(self.file);
-        rename(&self.path, name)
+        Ok(())
     }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.unique {
+            // What cannot be removed now has a name by which it is known as left over.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Lets the owner write to a file that may only be read, as a kill could leave a partial one behind; whether it did.
+fn make_writable(path: &Path) -> bool {
+    let Ok(found) = fs::symlink_metadata(path) else { return false };
+    let mode = found.permissions().mode() | 0o200;
+    found.is_file() && fs::set_permissions(path, fs::Permissions::from_mode(mode)).is_ok()
 }
 
 /// Renames within a file system, and syncs the folder that gets the name.
@@ -121,7 +174,7 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_folder(parent(path)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::from(error).while_(format!("remove {}", path.display()))),
     }
 }
@@ -137,7 +190,7 @@ pub fn create_folder(path: &Path) -> Result<()> {
 /// so with EINVAL or ENOTSUP, and have no other way: that is no error.
 pub fn sync_folder(path: &Path) -> Result<()> {
     match File::open(path).and_then(|folder| folder.sync_all()) {
-        Err(error) if !matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported) => {
+        Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             Err(Error::from(error).while_(format!("sync folder {}", path.display())))
         }
         _ => Ok(()),
@@ -175,6 +228,59 @@ mod tests {
         writer.finish(&path, 0o444).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"hand");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_unique_file_is_one_of_its_own_and_goes_when_it_is_not_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (Writer::unique(folder.path()).unwrap(), Writer::unique(folder.path()).unwrap());
+        one.write(b"one").unwrap();
+        other.write(b"other").unwrap();
+        let path = folder.path().join("x");
+        one.finish(&path, 0o444).unwrap();
+        drop(other);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Says something only where the tests do not run as root, who may write to everything.
+    #[test]
+    fn a_partial_file_that_may_only_be_read_is_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
+        fs::write(&partial, b"half").unwrap();
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o444)).unwrap();
+        let mut writer = Writer::open(&partial, 2).unwrap();
+        writer.write(b"nd").unwrap();
+        writer.finish(&path, 0o444).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"hand");
+    }
+
+    #[test]
+    fn the_mode_is_set_only_under_the_final_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
+        // A folder cannot be replaced by a file: the rename fails.
+        fs::create_dir(&path).unwrap();
+        assert!(Writer::open(&partial, 0).unwrap().finish(&path, 0o444).is_err());
+        assert_ne!(fs::metadata(&partial).unwrap().permissions().mode() & 0o200, 0);
+    }
+
+    #[test]
+    fn after_a_failed_sync_there_is_nothing_to_resume_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = folder.path().join("x.partial");
+        let unsyncable = || {
+            fs::write(&partial, b"half").unwrap();
+            // This device knows no sync, and says so.
+            let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
+            Writer { file, path: partial.clone(), position: 4, unsynced: 4, unique: false }
+        };
+        assert!(unsyncable().sync().is_err());
+        assert!(!partial.exists());
+        assert!(unsyncable().finish(&folder.path().join("x"), 0o444).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

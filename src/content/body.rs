@@ -45,7 +45,13 @@ pub struct Gone;
 impl Body {
     /// A body and the end into which its bytes are put.
     pub fn channel() -> (Sender, Body) {
-        let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        Self::channel_of(PIECES_WAITING_MAX)
+    }
+
+    /// The same with room for `waiting` pieces, of which there must be one at least: for a second queue behind a first,
+    /// which holds enough.
+    pub fn channel_of(waiting: usize) -> (Sender, Body) {
+        let (sender, pieces) = mpsc::channel(waiting.max(1));
         (Sender(sender), Body { pieces, over: false, counter: None })
     }
 

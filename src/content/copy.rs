@@ -95,7 +95,7 @@ async fn copy_one<S: Source, T: Target>(
     target: &T,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let mut from_start = false;
+    let mut rejected: Option<(u64, Error)> = None;
     loop {
         let offset = match target.status(item).await? {
             Status::Present => {
@@ -104,13 +104,19 @@ async fn copy_one<S: Source, T: Target>(
             }
             Status::From(offset) => offset,
         };
+        // Once more only from an earlier byte than before. So this ends, at the start of the span at the latest.
+        if let Some((before, error)) = rejected.take()
+            && offset >= before
+        {
+            return Err(error);
+        }
         match target.take(item, offset, source).await {
             Ok(()) => {
                 source.found(offset - item.span.start);
                 break;
             }
-            Err(Rejected::Resumed(_)) if !from_start => from_start = true,
-            Err(Rejected::Resumed(error) | Rejected::Final(error)) => return Err(error),
+            Err(Rejected::Resumed(error)) => rejected = Some((offset, error)),
+            Err(Rejected::Final(error)) => return Err(error),
         }
     }
     monitor.item(&item.descriptor.digest.short());

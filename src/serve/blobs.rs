@@ -1,15 +1,22 @@
 //! Downloading and removing blobs.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, RETRY_AFTER,
+};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 
 use super::fault::{Code, Fault};
 use super::range::{self, Wanted};
 use super::server::{Server, header, with};
-use super::{CONTENT_DIGEST, empty, etag};
+use super::{CONTENT_DIGEST, empty, etag, stream};
 use crate::oci::{Digest, MediaType};
+
+/// How soon a client may ask again when too many blobs are on their way, in seconds.
+const RETRY_AFTER_SECONDS: &str = "5";
 
 fn unknown() -> Fault {
     Fault::new(Code::BlobUnknown, "this repository has no such blob")
@@ -54,8 +61,11 @@ async fn open(server: &Server, digest: Digest, offset: u64, length: u64) -> Resu
     if length == 0 {
         return Ok(Body::empty());
     }
+    let permit = Arc::clone(&server.bodies).try_acquire_owned().map_err(|_| {
+        Fault::new(Code::TooManyRequests, "too many blobs are on their way").header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+    })?;
     let body = server.ask(move |shelf| shelf.open(&digest, offset, length)).await?;
-    Ok(Body::from_stream(body))
+    Ok(stream::hand_on(body, permit, stream::STALL_MAX))
 }
 
 fn described(response: Response, digest: &Digest, length: u64) -> Response {
@@ -70,4 +80,46 @@ fn described(response: Response, digest: &Digest, length: u64) -> Response {
 pub(super) async fn delete(server: &Server, repository: String, digest: Digest) -> Result<Response, Fault> {
     let deleted = server.change(move |writer| writer.delete_blob(&repository, &digest)).await?;
     if deleted { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::extract::{Request, State};
+    use tokio::sync::Semaphore;
+
+    use super::super::StoreShelf;
+    use super::super::server::dispatch;
+    use super::*;
+    use crate::content::PIECE_SIZE;
+    use crate::store::{Access, Store};
+
+    async fn ask(server: &Arc<Server>, method: Method, path: &str) -> Response {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        dispatch(State(Arc::clone(server)), request).await
+    }
+
+    #[tokio::test]
+    async fn readers_that_read_nothing_leave_the_registry_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), Access::Writer).unwrap());
+        let bytes = vec![7; 20 * PIECE_SIZE];
+        let digest = Digest::of(&bytes);
+        store.put(&digest, &bytes).unwrap();
+        let shelf = Arc::new(StoreShelf::new(store, true).unwrap());
+        let server = Arc::new(Server { bodies: Arc::new(Semaphore::new(1)), ..Server::new(shelf) });
+        let path = format!("/v2/a/blobs/{digest}");
+        let unread = ask(&server, Method::GET, &path).await;
+        assert_eq!(unread.status(), StatusCode::OK);
+        let refused = ask(&server, Method::GET, &path).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.headers().contains_key(RETRY_AFTER));
+        assert_eq!(ask(&server, Method::HEAD, &path).await.status(), StatusCode::OK);
+        drop(unread);
+        let free = tokio::time::timeout(Duration::from_secs(10), server.bodies.acquire()).await;
+        drop(free.unwrap().unwrap());
+        let read = ask(&server, Method::GET, &path).await.into_body();
+        assert_eq!(axum::body::to_bytes(read, usize::MAX).await.unwrap(), bytes);
+    }
 }

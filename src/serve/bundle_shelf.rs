@@ -18,7 +18,7 @@ pub struct BundleShelf {
 }
 
 impl BundleShelf {
-    /// Reads the manifests of the bundle's signatures; nothing else is read yet.
+    /// Reads the manifests of the bundle's signatures; nothing else is read yet. One that is missing or damaged is not listed.
     pub fn new(reader: Arc<BundleReader>) -> Result<Self> {
         let mut shown = Shown::default();
         let contents = reader.contents();

@@ -52,8 +52,7 @@ const STOPPING_MAX: Duration = Duration::from_secs(5);
 
 /// The registry as a service: to be served as it is, or inside of something that checks passwords before.
 pub fn router(shelf: Arc<dyn Shelf>) -> Router {
-    let sessions = Arc::new(sessions::Sessions::new(sessions::IDLE_MAX));
-    let server = Arc::new(server::Server { shelf, sessions });
+    let server = Arc::new(server::Server::new(shelf));
     // One function sees every path: a router's patterns cannot tell where a repository name ends.
     Router::new().fallback(server::dispatch).with_state(server)
 }

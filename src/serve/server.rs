@@ -8,11 +8,12 @@ use axum::http::header::{CONTENT_TYPE, EXPECT, HeaderName};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 
 use super::fault::{Code, Fault};
 use super::path::{self, Endpoint, PathFault};
 use super::query::Query;
-use super::sessions::Sessions;
+use super::sessions::{IDLE_MAX, Sessions};
 use super::shelf::{Shelf, ShelfWriter};
 use super::{blobs, lists, manifests, stream, uploads};
 use crate::error::{Error, Result};
@@ -20,15 +21,27 @@ use crate::error::{Error, Result};
 /// Says that this is a registry; old Docker clients look for it (Docker Registry HTTP API V2, "API Version Check").
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
+/// How many blobs may be on their way to clients. Each holds a thread that may block while its client takes nothing. The
+/// runtime has 512 of these; the other half answers everything else.
+const BODIES_MAX: usize = 256;
+
 /// What all requests share.
 pub(super) struct Server {
     /// What is served.
     pub shelf: Arc<dyn Shelf>,
     /// The uploads in flight.
     pub sessions: Arc<Sessions>,
+    /// A permit for each blob that may be on its way to a client.
+    pub bodies: Arc<Semaphore>,
 }
 
 impl Server {
+    /// Serves `shelf`; nothing is in flight.
+    pub fn new(shelf: Arc<dyn Shelf>) -> Self {
+        let sessions = Arc::new(Sessions::new(IDLE_MAX));
+        Server { shelf, sessions, bodies: Arc::new(Semaphore::new(BODIES_MAX)) }
+    }
+
     /// Asks the shelf, on a thread that may block.
     pub async fn ask<T: Send + 'static>(
         &self,

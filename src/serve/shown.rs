@@ -20,7 +20,8 @@ struct Repository {
 }
 
 impl Shown {
-    /// Shows `image` under the name that it would get on a target without a prefix. `read` gives its manifests.
+    /// Shows `image` under the name that it would get on a target without a prefix. `read` gives its manifests. A referrer
+    /// that cannot be read is not listed: what is served beside it is good.
     pub fn add_image(
         &mut self,
         image: &Image,
@@ -39,7 +40,10 @@ impl Shown {
                 (SignatureForm::CosignTag, Some(tag)) => {
                     repository.tags.insert(tag.clone(), signature.descriptor.digest);
                 }
-                _ => repository.refer(signature.subject, &signature.descriptor, &read(&signature.descriptor)?),
+                _ => match read(&signature.descriptor) {
+                    Ok(manifest) => repository.refer(signature.subject, &signature.descriptor, &manifest),
+                    Err(error) => tracing::warn!(%error, repository = image.repository, "a referrer is not listed"),
+                },
             }
         }
         repository.tags.extend(tags.iter().map(|tag| (tag.clone(), image.root.digest)));
@@ -113,5 +117,45 @@ impl Repository {
             annotations: manifest.annotations.clone(),
             ..Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size)
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{IndexMode, Signature};
+    use crate::sample::{ImageBuilder, SampleImage};
+
+    fn image(sample: &SampleImage) -> Image {
+        let subject = sample.root.digest;
+        let signature = |descriptor| Signature { descriptor, subject, form: SignatureForm::Referrer, tag: None };
+        Image {
+            repository: "registry.example/app".to_owned(),
+            root: sample.root.clone(),
+            mode: IndexMode::Full,
+            kept: Vec::new(),
+            left_out: Vec::new(),
+            signatures: sample.referrers(&subject).into_iter().map(signature).collect(),
+            absent: Vec::new(),
+            foreign: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_referrer_that_cannot_be_read_keeps_nothing_else_from_being_shown() {
+        let builder = ImageBuilder::new().platform("linux", "amd64", "").random_layer(10, 1);
+        let sample = builder.referrer("a/a", b"1").referrer("b/b", b"2").build().unwrap();
+        let image = image(&sample);
+        let damaged = image.signatures[0].descriptor.digest;
+        let mut shown = Shown::default();
+        let read = |descriptor: &Descriptor| match descriptor.digest == damaged {
+            true => Err(Error::verification("it is damaged")),
+            false => Ok(sample.parsed(descriptor).unwrap()),
+        };
+        shown.add_image(&image, &["1".parse().unwrap()], read).unwrap();
+        let [name] = &shown.repositories()[..] else { panic!("{:?}", shown.repositories()) };
+        assert_eq!(shown.resolve(name, &Name::Tag("1".parse().unwrap())).map(|d| d.digest), Some(sample.root.digest));
+        let listed: Vec<Digest> = shown.referrers(name, &sample.root.digest).iter().map(|d| d.digest).collect();
+        assert_eq!(listed, [image.signatures[1].descriptor.digest]);
     }
 }

@@ -20,19 +20,24 @@ pub struct StoreShelf {
 }
 
 impl StoreShelf {
-    /// Shows what the store holds now; a later pull is shown after the next start.
+    /// Shows what the store holds now; a later pull is shown after the next start. What is missing or damaged is passed
+    /// over, with a warning: a registry without one image is of more use than none.
     pub fn new(store: Arc<Store>, writable: bool) -> Result<Self> {
         let mut shown = Shown::default();
         for stream in store.catalog().streams()? {
             let Some(run) = store.latest_run(&stream)? else { continue };
             for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
-                let image = store.image(&entry.image)?;
-                shown.add_image(&image, &entry.tags, |descriptor| store.manifest(descriptor))?;
+                match store.image(&entry.image) {
+                    Ok(image) => shown.add_image(&image, &entry.tags, |descriptor| store.manifest(descriptor))?,
+                    Err(error) => tracing::warn!(%error, repository = entry.repository, "an image is not served"),
+                }
             }
         }
         for Pushed { repository, tag, descriptor } in store.names()? {
-            let manifest = store.manifest(&descriptor)?;
-            shown.add(&repository, tag.as_ref(), &descriptor, &manifest);
+            match store.manifest(&descriptor) {
+                Ok(manifest) => shown.add(&repository, tag.as_ref(), &descriptor, &manifest),
+                Err(error) => tracing::warn!(%error, repository, "a manifest that was pushed is not served"),
+            }
         }
         Ok(StoreShelf { store, shown: RwLock::new(shown), writable })
     }
@@ -136,5 +141,35 @@ impl Upload for store::Upload {
             Ok(size) => Committed::Kept(size),
             Err(found) => Committed::Mismatch(found),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{ImageBuilder, seed};
+    use crate::store::Access;
+
+    #[test]
+    fn a_damaged_or_missing_manifest_keeps_no_other_from_being_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), Access::Writer).unwrap());
+        let shelf = StoreShelf::new(Arc::clone(&store), true).unwrap();
+        let tag: Tag = "1".parse().unwrap();
+        let mut roots = Vec::new();
+        for (number, repository) in ["whole", "damaged", "missing"].into_iter().enumerate() {
+            let builder = ImageBuilder::new().platform("linux", "amd64", "").random_layer(10, number as u64);
+            let image = builder.single().build().unwrap();
+            seed(&shelf, repository, Some(&tag), &image).unwrap();
+            roots.push(image.root.digest);
+        }
+        let damaged = store.path_of(&roots[1]);
+        std::fs::remove_file(&damaged).unwrap();
+        std::fs::write(&damaged, b"{}").unwrap();
+        std::fs::remove_file(store.path_of(&roots[2])).unwrap();
+        let shelf = StoreShelf::new(store, true).unwrap();
+        let found = shelf.resolve("whole", &Name::Tag(tag)).unwrap();
+        assert_eq!(found.map(|descriptor| descriptor.digest), Some(roots[0]));
+        assert_eq!(shelf.repositories().unwrap(), ["whole"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The bodies of requests on their way in.
+//! The bodies of requests on their way in, and those of blobs on their way out.
 
 use std::time::Duration;
 
@@ -7,18 +7,22 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
 use super::fault::{Code, Fault};
 use super::server::{blocking, header};
 use super::sessions::Held;
+use crate::content;
 
 /// How many pieces of a body may wait for the thread that writes them.
 const PIECES_WAITING_MAX: usize = 4;
 
 /// How long a client may send nothing in the middle of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing in the middle of a blob.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// How much of the body of a request that failed is read and thrown away, in bytes.
 const DRAINED_MAX: u64 = 64 * 1024 * 1024;
@@ -126,4 +130,72 @@ async fn send(body: &mut Body, expected: Option<u64>, pieces: &mpsc::Sender<Byte
         }
     }
     if expected.is_some_and(|expected| sent != expected) { Err(wrong()) } else { Ok(()) }
+}
+
+/// The body of an answer: the pieces of `blob`, handed on one by one.
+///
+/// A client that takes no piece for `patience` loses the blob. Its producer, which waits in a thread that others need,
+/// ends then and `permit` is free, though the connection may stay open for as long as the client likes. What the client
+/// has got is cut short, and says so.
+pub(super) fn hand_on(mut blob: content::Body, permit: OwnedSemaphorePermit, patience: Duration) -> Body {
+    let (sender, handed) = content::Body::channel_of(1);
+    tokio::spawn(async move {
+        let end = loop {
+            match blob.next().await {
+                Some(Ok(piece)) => match timeout(patience, sender.send(piece)).await {
+                    Ok(Ok(())) => {}
+                    // The client has gone, or stands still. A sender that vanishes without a word is an error.
+                    Ok(Err(_)) | Err(_) => return,
+                },
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        // The producer has ended: what is left waits in this task alone.
+        drop(permit);
+        let _ = timeout(patience, sender.finish(end)).await;
+    });
+    Body::from_stream(handed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    /// A blob without end, the thread that makes it, and what is handed on of it.
+    fn endless(permits: &Arc<Semaphore>) -> (tokio::task::JoinHandle<()>, Body) {
+        let (sender, blob) = content::Body::channel();
+        let producer =
+            tokio::task::spawn_blocking(move || while sender.blocking_send(Bytes::from_static(b"x")).is_ok() {});
+        let permit = Arc::clone(permits).try_acquire_owned().unwrap();
+        (producer, hand_on(blob, permit, PATIENCE))
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_loses_its_blob() {
+        let permits = Arc::new(Semaphore::new(1));
+        let (producer, body) = endless(&permits);
+        assert_eq!(permits.available_permits(), 0);
+        timeout(100 * PATIENCE, producer).await.unwrap().unwrap();
+        let _free = timeout(100 * PATIENCE, permits.acquire()).await.unwrap().unwrap();
+        assert!(body.collect().await.is_err(), "a cut blob looked whole");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_keeps_its_blob() {
+        let permits = Arc::new(Semaphore::new(1));
+        let (producer, mut body) = endless(&permits);
+        for _ in 0..20 {
+            tokio::time::sleep(PATIENCE / 10).await;
+            assert!(body.frame().await.unwrap().is_ok());
+        }
+        drop(body);
+        timeout(100 * PATIENCE, producer).await.unwrap().unwrap();
+    }
 }

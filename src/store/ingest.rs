@@ -1,10 +1,11 @@
 //! The door by which large content comes in: a partial file, hashed while it is written, renamed when it is right.
 //!
 //! Beside `ingest/<hex>.partial` lies `<hex>.chunks`: the digest of each chunk that was synced. After a kill or a power
-//! loss the partial file is read once, its chunks are compared with that list, and it is cut after the last good one.
+//! loss the partial file is read once, its chunks are compared with that list, and both are cut before the first one that
+//! is not as the list says, or cannot be read.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{MODE_FINAL, Store};
@@ -81,7 +82,8 @@ pub(super) fn partial_path(root: &Path, digest: &Digest) -> PathBuf {
     partial_paths(root, digest).0
 }
 
-/// How many bytes of an earlier attempt may be kept: whole chunks that were synced. Nothing is changed.
+/// How many bytes of an earlier attempt may be kept: whole chunks that are listed. [`take`] looks at what is in them; where
+/// not all is good, it leaves less. Nothing is changed.
 pub(super) fn resumable(store: &Store, descriptor: &Descriptor) -> u64 {
     let (partial, list) = partial_paths(&store.root, &descriptor.digest);
     let length = std::fs::metadata(partial).map_or(0, |found| found.len());
@@ -109,9 +111,11 @@ impl<'a> Ingest<'a> {
     fn open(store: &'a Store, descriptor: &'a Descriptor, offset: u64) -> Result<Self, Rejected> {
         let (partial, list) = partial_paths(&store.root, &descriptor.digest);
         let mut hashes = Hashes::new(&descriptor.digest);
-        if offset > 0 && !rehash(&partial, &list, offset, &mut hashes)? {
-            discard(&partial, &list)?;
-            return Err(Rejected::Resumed(Error::failed("what was fetched earlier is damaged").on(Side::Store)));
+        let good = rehash(&partial, &list, offset, &mut hashes)?;
+        if good < offset {
+            cut(&partial, &list, good)?;
+            let what = format!("what was fetched earlier is damaged after byte {good}");
+            return Err(Rejected::Resumed(Error::failed(what).on(Side::Store)));
         }
         let writer = Writer::open(&partial, offset).on(Side::Store)?;
         // A blob of one chunk is never resumed, and needs no list.
@@ -134,7 +138,8 @@ impl<'a> Ingest<'a> {
         Ok(())
     }
 
-    /// Chunk by chunk: a digest goes to the list only when the chunk's bytes are on the device.
+    /// Chunk by chunk: a digest goes to the list only when the chunk's bytes are on the device, and follows them there at
+    /// once, so that a power loss costs the chunk that was on its way and no other.
     fn write(&mut self, piece: &[u8]) -> Result<()> {
         let (writer, list) = (&mut self.writer, &mut self.list);
         let mut rest = piece;
@@ -145,7 +150,8 @@ impl<'a> Ingest<'a> {
             self.hashes.update(now, |digest| match list {
                 Some(list) => {
                     writer.sync()?;
-                    list.write(digest)
+                    list.write(digest)?;
+                    list.sync()
                 }
                 None => Ok(()),
             })?;
@@ -181,22 +187,43 @@ impl<'a> Ingest<'a> {
     }
 }
 
-/// Reads the first `offset` bytes of the partial file into `hashes`; whether every chunk is the one on the list.
-fn rehash(partial: &Path, list: &Path, offset: u64, hashes: &mut Hashes) -> Result<bool> {
-    let listed = std::fs::read(list).on(Side::Store)?;
-    let mut expected = listed.chunks_exact(32);
-    let mut good = true;
-    let mut file = File::open(partial).on(Side::Store)?.take(offset);
+/// Reads the first `offset` bytes of the partial file into `hashes`, up to the first chunk that is not the one on the list
+/// or cannot be read; how many bytes are good. Drives lose sectors: a read error is damage like any other.
+fn rehash(partial: &Path, list: &Path, offset: u64, hashes: &mut Hashes) -> Result<u64> {
+    let (Ok(file), listed) = (File::open(partial), listed(list, offset)) else { return Ok(0) };
+    let (mut file, mut expected) = (file.take(offset), listed.chunks_exact(32));
+    let (mut good, mut damaged) = (0, false);
     let mut buffer = vec![0; PIECE_SIZE];
-    loop {
-        match file.read(&mut buffer).on(Side::Store)? {
-            0 => return Ok(good && file.limit() == 0),
-            read => hashes.update(&buffer[..read], |digest| {
-                good &= expected.next() == Some(digest);
-                Ok(())
-            })?,
-        }
+    while good < offset && !damaged {
+        let read = match file.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => break,
+            Ok(read) => read,
+        };
+        hashes.update(&buffer[..read], |digest| {
+            damaged |= expected.next() != Some(digest);
+            good += if damaged { 0 } else { CHUNK_SIZE };
+            Ok(())
+        })?;
     }
+    Ok(good)
+}
+
+/// The digests on the list for the first `offset` bytes; as many as can be read.
+fn listed(list: &Path, offset: u64) -> Vec<u8> {
+    let mut digests = Vec::new();
+    // What was read before an error is in the vector, and each digest on it is compared.
+    let _ = File::open(list).and_then(|file| file.take(offset / CHUNK_SIZE * 32).read_to_end(&mut digests));
+    digests
+}
+
+/// Leaves of an earlier attempt its first `good` bytes, which are whole chunks.
+fn cut(partial: &Path, list: &Path, good: u64) -> Result<()> {
+    if good == 0 {
+        return discard(partial, list);
+    }
+    Writer::open(list, good / CHUNK_SIZE * 32).on(Side::Store)?;
+    Writer::open(partial, good).map(drop).on(Side::Store)
 }
 
 /// Reads a file for a digest that was not computed while it was written, because nothing said that it would be asked for.
@@ -219,8 +246,7 @@ fn discard(partial: &Path, list: &Path) -> Result<()> {
 /// Content whose digest is known at its end only: what a client pushes. Removed when it is dropped unfinished.
 pub struct Upload {
     store: std::sync::Arc<Store>,
-    path: PathBuf,
-    writer: Option<Writer>,
+    writer: Writer,
     written: u64,
     hashes: Hashes,
 }
@@ -228,16 +254,14 @@ pub struct Upload {
 impl Upload {
     /// Begins an upload into `store`.
     pub fn begin(store: std::sync::Arc<Store>) -> Result<Self> {
-        let path = store.scratch();
-        let writer = Writer::open(&path, 0).on(Side::Store)?;
+        let writer = store.scratch()?;
         let hashes = Hashes::new(&Digest::Sha256([0; 32]));
-        Ok(Upload { store, path, writer: Some(writer), written: 0, hashes })
+        Ok(Upload { store, writer, written: 0, hashes })
     }
 
     /// Appends bytes.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let writer = self.writer.as_mut().ok_or_else(|| Error::failed("the upload has ended").on(Side::Store))?;
-        writer.write(bytes).on(Side::Store)?;
+        self.writer.write(bytes).on(Side::Store)?;
         self.written += bytes.len() as u64;
         self.hashes.update(bytes, |_| Ok(()))
     }
@@ -254,24 +278,120 @@ impl Upload {
         let (sha256, table) = hashes.finish();
         let found = match expected {
             Digest::Sha256(_) => sha256,
-            Digest::Sha512(_) => hash_file(&self.path, expected).on(Side::Store)?,
+            Digest::Sha512(_) => hash_file(self.writer.path(), expected).on(Side::Store)?,
         };
         if found != *expected {
             return Ok(Err(found));
         }
-        if let Some(writer) = self.writer.take() {
-            self.store.create_algorithm_folder(expected)?;
-            writer.finish(&self.store.path_of(expected), MODE_FINAL).on(Side::Store)?;
-            self.store.catalog.put_blob(expected, self.written, &table)?;
-        }
+        self.store.create_algorithm_folder(expected)?;
+        self.writer.finish(&self.store.path_of(expected), MODE_FINAL).on(Side::Store)?;
+        self.store.catalog.put_blob(expected, self.written, &table)?;
         Ok(Ok(self.written))
     }
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            let _ = durable::remove(&self.path);
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use bytes::Bytes;
+
+    use super::super::{Access, chunk_digests};
+    use super::*;
+    use crate::content::{Limits, Role, Source, Work, copy};
+    use crate::monitor::Silent;
+    use crate::oci::MediaType;
+
+    const CHUNK: usize = CHUNK_SIZE as usize;
+
+    /// Sends these bytes, and remembers from where on it was asked for them.
+    struct Bytewise {
+        bytes: Bytes,
+        asked: Mutex<Vec<u64>>,
+    }
+
+    impl Source for Bytewise {
+        async fn open(&self, _: &Work, offset: u64) -> Result<Body> {
+            self.asked.lock().unwrap().push(offset);
+            Ok(Body::full(self.bytes.slice(usize::try_from(offset).unwrap()..)))
         }
+    }
+
+    /// 40 MiB: two chunks and a half, each of another byte.
+    fn content() -> Vec<u8> {
+        [vec![1; CHUNK], vec![2; CHUNK], vec![3; CHUNK / 2]].concat()
+    }
+
+    /// Puts a partial file of 34 MiB and its list of two digests into a store, changes them, and copies `sent` into it.
+    /// The offsets, in chunks, from which it was fetched, and whether it is there in the end.
+    async fn resume(sent: Vec<u8>, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> (Vec<u64>, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), Access::Writer).unwrap());
+        let content = content();
+        let descriptor = Descriptor::new(MediaType::OCTET_STREAM, Digest::of(&content), content.len() as u64);
+        let mut earlier = content[..2 * CHUNK + CHUNK / 8].to_vec();
+        let mut digests = chunk_digests(&content[..2 * CHUNK]);
+        change(&mut earlier, &mut digests);
+        let (partial, list) = partial_paths(&store.root, &descriptor.digest);
+        std::fs::write(&partial, earlier).unwrap();
+        std::fs::write(&list, digests).unwrap();
+        let source = Bytewise { bytes: sent.into(), asked: Mutex::default() };
+        let work = [Work::whole(descriptor.clone(), Vec::new(), Role::Blob)];
+        let failed = copy(&work, &source, &store, Limits::default(), &Silent).await;
+        let path = store.path_of(&descriptor.digest);
+        let there = path.exists();
+        assert_eq!(there, failed.is_empty(), "{failed:?}");
+        assert!(!there || std::fs::read(path).unwrap() == content);
+        assert_eq!(std::fs::read_dir(folder.path().join("ingest")).unwrap().count(), 0);
+        let asked = source.asked.into_inner().unwrap();
+        (asked.iter().map(|offset| offset / CHUNK_SIZE).collect(), there)
+    }
+
+    #[tokio::test]
+    async fn what_is_good_is_kept() {
+        assert_eq!(resume(content(), |_, _| ()).await, (vec![2], true));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_chunk_or_entry_costs_no_good_chunk_before_it() {
+        assert_eq!(resume(content(), |_, list| list[40] ^= 1).await, (vec![2, 1], true));
+        assert_eq!(resume(content(), |partial, _| partial[CHUNK + 5] ^= 1).await, (vec![2, 1], true));
+        assert_eq!(resume(content(), |partial, _| partial[5] ^= 1).await, (vec![2, 0], true));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_a_power_loss_has_cut_or_filled_with_zeros_is_no_harm() {
+        assert_eq!(resume(content(), |_, list| list.truncate(40)).await, (vec![1], true));
+        assert_eq!(resume(content(), |_, list| list.clear()).await, (vec![0], true));
+        assert_eq!(resume(content(), |_, list| list.fill(0)).await, (vec![2, 0], true));
+        assert_eq!(resume(content(), |_, list| list[32..].fill(0)).await, (vec![2, 1], true));
+    }
+
+    #[tokio::test]
+    async fn wrong_bytes_that_the_list_agrees_with_are_fetched_once_from_the_start() {
+        let agreed = |partial: &mut Vec<u8>, list: &mut Vec<u8>| {
+            partial[5] ^= 1;
+            *list = chunk_digests(&partial[..2 * CHUNK]);
+        };
+        assert_eq!(resume(content(), agreed).await, (vec![2, 0], true));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_lies_is_asked_no_more_than_there_are_chunks() {
+        let mut lies = content();
+        lies[2 * CHUNK + 5] ^= 1;
+        assert_eq!(resume(lies.clone(), |_, _| ()).await, (vec![2, 0], false));
+        assert_eq!(resume(lies, |_, list| list[40] ^= 1).await, (vec![2, 1, 0], false));
+    }
+
+    #[test]
+    fn a_read_error_ends_what_is_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list");
+        std::fs::write(&list, [0; 64]).unwrap();
+        let mut hashes = Hashes::new(&Digest::Sha256([0; 32]));
+        // A folder can be opened, and each read of it fails.
+        assert_eq!(rehash(folder.path(), &list, 2 * CHUNK_SIZE, &mut hashes).unwrap(), 0);
+        assert_eq!(rehash(&list, folder.path(), 2 * CHUNK_SIZE, &mut hashes).unwrap(), 0);
     }
 }

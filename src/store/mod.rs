@@ -14,7 +14,7 @@ pub mod records;
 use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -30,6 +30,10 @@ pub use ingest::Upload;
 /// Blobs and records get this mode: they are never modified.
 const MODE_FINAL: u32 = 0o444;
 
+/// How old a temporary file below `ingest/` must be to be taken for left over. Younger ones may belong to a process
+/// that has the store open beside the writer.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a command uses a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -43,7 +47,6 @@ pub enum Access {
 pub struct Store {
     root: PathBuf,
     catalog: Catalog,
-    counter: AtomicU64,
     /// Kept for their locks, which end with the files.
     _locks: Vec<File>,
 }
@@ -73,13 +76,17 @@ impl Store {
         let mut locks = vec![lock(&root.join("lock"), false)?];
         if access == Access::Writer {
             locks.push(lock(&root.join("writer.lock"), true)?);
+            remove_left_over(&root.join("ingest"));
         }
         let layout = root.join("oci-layout");
         if !layout.exists() {
-            durable::write_file(&layout, OCI_LAYOUT, MODE_FINAL)?;
+            // Two processes may be the first at once; whoever comes last replaces equal bytes.
+            let mut writer = durable::Writer::unique(&root.join("ingest"))?;
+            writer.write(OCI_LAYOUT)?;
+            writer.finish(&layout, MODE_FINAL)?;
         }
         let catalog = Catalog::open(&root.join("catalog.sqlite3"))?;
-        let store = Store { root: root.to_owned(), catalog, counter: AtomicU64::new(0), _locks: locks };
+        let store = Store { root: root.to_owned(), catalog, _locks: locks };
         if !store.catalog.is_filled()? {
             store.fill_catalog()?;
         }
@@ -155,7 +162,7 @@ impl Store {
         if self.size_of(digest) == Some(bytes.len() as u64) {
             return Ok(());
         }
-        let mut writer = durable::Writer::open(&self.scratch(), 0).on(Side::Store)?;
+        let mut writer = self.scratch()?;
         writer.write(bytes).on(Side::Store)?;
         self.create_algorithm_folder(digest)?;
         writer.finish(&self.path_of(digest), MODE_FINAL).on(Side::Store)?;
@@ -188,10 +195,9 @@ impl Store {
         }
     }
 
-    /// A path below `ingest/` that no other process or thread uses.
-    fn scratch(&self) -> PathBuf {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        self.root.join(format!("ingest/{}-{number}.whole", std::process::id()))
+    /// A file below `ingest/` that no other process or thread writes to.
+    fn scratch(&self) -> Result<durable::Writer> {
+        durable::Writer::unique(&self.root.join("ingest")).on(Side::Store)
     }
 
     fn create_algorithm_folder(&self, digest: &Digest) -> Result<()> {
@@ -225,6 +231,23 @@ pub struct StreamLock {
     _file: File,
 }
 
+/// Removes what killed processes left in `ingest`, but for partial files, which are gone on with. What cannot be removed
+/// takes room and nothing else: that is no reason to refuse the store.
+fn remove_left_over(ingest: &Path) {
+    let entries = std::fs::read_dir(ingest).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in entries.filter(|path| is_left_over(path)) {
+        if let Err(error) = durable::remove(&path) {
+            tracing::warn!(%error, "a temporary file stays");
+        }
+    }
+}
+
+fn is_left_over(path: &Path) -> bool {
+    let age = || std::fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    path.extension().is_some_and(|extension| extension == durable::UNIQUE_EXTENSION)
+        && age().is_some_and(|age| age > LEFT_OVER_AFTER)
+}
+
 fn lock(path: &Path, exclusive: bool) -> Result<File> {
     let open = || File::options().create(true).append(true).open(path);
     let file = open().while_(|| format!("open {}", path.display()))?;
@@ -254,4 +277,70 @@ pub fn chunk_digests(bytes: &[u8]) -> Vec<u8> {
         table.extend_from_slice(hasher.finish().bytes());
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// How much each thread puts.
+    const PUTS: u8 = 25;
+
+    fn put_many(store: &Store, thread: u8) {
+        for at in 0..PUTS {
+            let bytes = [[thread, at]; 5000].concat();
+            store.put(&Digest::of(&bytes), &bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn two_stores_at_one_place_never_mix_their_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Store::open(folder.path(), Access::Shared).unwrap();
+        let stores = [open(), open()];
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &stores[usize::from(thread % 2)];
+                scope.spawn(move || put_many(store, thread));
+            }
+        });
+        let blobs = std::fs::read_dir(folder.path().join("blobs/sha256")).unwrap();
+        let blobs: Vec<PathBuf> = blobs.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(blobs.len(), 4 * usize::from(PUTS));
+        for path in blobs {
+            assert_eq!(Digest::of(&std::fs::read(&path).unwrap()).hex(), path.file_name().unwrap().to_str().unwrap());
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("ingest")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_can_be_opened_for_the_first_time_by_many() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| Store::open(folder.path(), Access::Shared).unwrap());
+            }
+        });
+        assert_eq!(std::fs::read(folder.path().join("oci-layout")).unwrap(), OCI_LAYOUT);
+    }
+
+    #[test]
+    fn a_writer_removes_old_temporary_files_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path(), Access::Shared).unwrap());
+        let make = |name: &str, age: Duration| {
+            let path = folder.path().join("ingest").join(name);
+            File::create(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+            path
+        };
+        let old = make("old.whole", 2 * LEFT_OVER_AFTER);
+        let kept = [make("young.whole", Duration::ZERO), make("old.partial", 2 * LEFT_OVER_AFTER)];
+        drop(Store::open(folder.path(), Access::Shared).unwrap());
+        assert!(old.exists());
+        drop(Store::open(folder.path(), Access::Writer).unwrap());
+        assert!(!old.exists());
+        assert!(kept.iter().all(|path| path.exists()));
+    }
 }
