@@ -88,8 +88,8 @@ pub enum Status {
 /// Why a target did not take a body.
 #[derive(Debug)]
 pub enum Rejected {
-    /// The bytes are not what the descriptor says, though the beginning was there from an earlier attempt.
-    /// That beginning has been discarded: once from the start, before the source is blamed.
+    /// The bytes are not what the descriptor says, or what was there of them is damaged. What was there has been discarded,
+    /// or cut to what is good: once more from an earlier byte, before the source is blamed.
     Resumed(crate::Error),
     /// Anything else.
     Final(crate::Error),
