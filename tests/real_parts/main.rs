@@ -8,6 +8,7 @@ mod credentials;
 mod journey;
 mod later;
 mod serving;
+mod silent;
 mod statuses;
 mod strict;
 #[path = "../support/mod.rs"]
