@@ -1,7 +1,7 @@
 //! Medium 2: the connected side's OCI image layout, with one copy of everything, and the records beside it.
 //!
 //! ```text
-//! store/  oci-layout  index.json  blobs/sha256/…  ingest/…  records/…  catalog.sqlite3  lock  writer.lock
+//! store/  oci-layout  index.json  blobs/sha256/…  ingest/…  records/…  catalog.sqlite3  lock  writer.lock  opening.lock
 //! ```
 //!
 //! A path below `blobs/` never holds bytes of another digest: [`ingest`] and [`Store::put`] are the only doors, and
@@ -78,9 +78,12 @@ impl Store {
             locks.push(lock(&root.join("writer.lock"), true)?);
             remove_left_over(&root.join("ingest"));
         }
+        // One at a time: SQLite does not wait when two processes make a database at once, and the catalog is to be filled
+        // once. Held for moments, so this lock is waited for.
+        let opening = open_lock(&root.join("opening.lock"))?;
+        opening.lock().while_(|| format!("lock {}", root.join("opening.lock").display()))?;
         let layout = root.join("oci-layout");
         if !layout.exists() {
-            // Two processes may be the first at once; whoever comes last replaces equal bytes.
             let mut writer = durable::Writer::unique(&root.join("ingest"))?;
             writer.write(OCI_LAYOUT)?;
             writer.finish(&layout, MODE_FINAL)?;
@@ -248,9 +251,12 @@ fn is_left_over(path: &Path) -> bool {
         && age().is_some_and(|age| age > LEFT_OVER_AFTER)
 }
 
+fn open_lock(path: &Path) -> Result<File> {
+    File::options().create(true).append(true).open(path).while_(|| format!("open {}", path.display()))
+}
+
 fn lock(path: &Path, exclusive: bool) -> Result<File> {
-    let open = || File::options().create(true).append(true).open(path);
-    let file = open().while_(|| format!("open {}", path.display()))?;
+    let file = open_lock(path)?;
     let outcome = if exclusive { file.try_lock() } else { file.try_lock_shared() };
     match outcome {
         Ok(()) => Ok(file),
