@@ -132,6 +132,13 @@ impl Error {
         self
     }
 
+    /// Says what the operator can do in place of what was said before, for a caller that knows more.
+    #[must_use]
+    pub fn help_first(mut self, text: impl Into<String>) -> Self {
+        self.0.help = Some(text.into());
+        self
+    }
+
     /// The same error as another kind, for a caller that knows better what it means.
     #[must_use]
     pub fn as_kind(mut self, kind: Kind) -> Self {
@@ -201,7 +208,14 @@ impl From<std::io::Error> for Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        Error::failed(format!("catalog: {error}")).on(Side::Store)
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        let made = Error::failed(format!("catalog.sqlite3: {error}")).on(Side::Store);
+        match error.sqlite_error_code() {
+            Some(DiskFull | SystemIoFailure) => {
+                made.help("free space on the file system of the store and run the same command again: it goes on where it stopped")
+            }
+            _ => made,
+        }
     }
 }
 

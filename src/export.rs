@@ -70,7 +70,7 @@ pub async fn export(
 ) -> Result<ExportReport> {
     let _lock = store.lock_stream(stream)?;
     let (signed, again, failed) = match &options.recorded {
-        Some(name) => (recorded(name, store)?, true, Vec::new()),
+        Some(name) => (recorded(name, store, key)?, true, Vec::new()),
         None => {
             let chosen = choose(stream, store)?;
             let draft = lay_out(&chosen, store, key, &options)?;
@@ -151,7 +151,7 @@ fn choose(stream: &str, store: &Store) -> Result<Chosen> {
     if chosen.images.is_empty() {
         return Err(Error::failed(format!("no image of {stream:?} is whole in the store"))
             .on(Side::Store)
-            .help("run the pull again and look at its problems"));
+            .help("look at what the last pull said: it selected nothing, or nothing came through"));
     }
     layers.blobs.retain(|blob| !meta.seen.contains(&blob.digest));
     chosen.blobs = meta
@@ -350,20 +350,25 @@ fn recorded_side(name: &BundleName, store: &Store) -> Result<SideFiles> {
 }
 
 /// A bundle as it was recorded, whatever the stream holds now.
-fn recorded(name: &BundleName, store: &Store) -> Result<Signed> {
+fn recorded(name: &BundleName, store: &Store, key: &SigningKey) -> Result<Signed> {
     let Some((json, signature)) = store.bundle(name)? else {
         return Err(Error::usage(format!("the store has no record of bundle {name}"))
             .on(Side::Store)
             .help("the names of all recorded bundles are those of the folders in records/bundles"));
     };
     let contents = Contents::parse(&json)?;
+    if contents.producer.key != key.public().id() {
+        return Err(Error::usage(format!("{name} was signed by another key: {}", contents.producer.key))
+            .on(Side::Store)
+            .help("a recorded bundle keeps its signature: name the key that made it, or export the latest content with the new one"));
+    }
     let mut chunks = Vec::new();
     for blob in &contents.blobs {
         let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
         if !store.has(&descriptor) {
-            return Err(Error::new(Kind::Missing, format!("blob {} is no longer in the store", blob.digest))
+            return Err(Error::failed(format!("blob {} is no longer in the store", blob.digest))
                 .on(Side::Store)
-                .help("only the latest content can be exported: leave --bundle out"));
+                .help("pull again; what no spec wants any more cannot be brought back, and then only the latest content can be exported: leave --bundle out"));
         }
         chunks.extend(store.chunks(&descriptor)?);
     }

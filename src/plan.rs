@@ -212,7 +212,10 @@ impl ImagePlanner<'_> {
                 let all = if selection.needs_list() { self.list_tags().await? } else { Vec::new() };
                 let tags = selection.select(&all);
                 if tags.is_empty() {
-                    draft.notes.push(format!("{}: no tag is selected", self.entry.place));
+                    let what = format!("{}: no tag of {} is selected", self.entry.place, all.len());
+                    return Err(Error::failed(what)
+                        .on(Side::Source)
+                        .help("compare tags of the entry with those of the repository: a range, or its variants, may miss them all"));
                 }
                 tags.into_iter().map(|tag| (tag.clone(), Name::from(tag))).collect()
             }

@@ -26,6 +26,8 @@ pub struct PullReport {
     pub fetched_blobs: u64,
     /// Their bytes.
     pub fetched_bytes: u64,
+    /// What the plan says that the operator should know.
+    pub notes: Vec<String>,
     /// Everything that is not there, and why: what the plan could not do, then what the pull could not.
     pub failed: Vec<Failure>,
 }
@@ -72,7 +74,14 @@ pub async fn pull<S: Source>(
         Some(Failure { subject: subject(image), problem })
     }));
     let complete = run.images.iter().filter(|image| image.problem.is_none()).count() as u64;
-    Ok(PullReport { stream: plan.stream.clone(), complete, fetched_blobs, fetched_bytes, failed })
+    Ok(PullReport {
+        stream: plan.stream.clone(),
+        complete,
+        fetched_blobs,
+        fetched_bytes,
+        notes: plan.notes.clone(),
+        failed,
+    })
 }
 
 fn subject(image: &RunImage) -> String {

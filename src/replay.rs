@@ -72,14 +72,23 @@ pub struct ReplayedImage {
     /// How the target took the index, where children were left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rung: Option<Rung>,
-    /// Signatures that are on the target, of how many.
-    pub signatures: (u64, u64),
+    /// Signatures of it.
+    pub signatures: SignatureCount,
     /// What was published but is not as it should be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortfalls: Vec<String>,
     /// Why it was not published; absent when it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+}
+
+/// Signatures of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct SignatureCount {
+    /// How many the bundle has.
+    pub expected: u64,
+    /// How many are on the target and can be found there.
+    pub present: u64,
 }
 
 impl ReplayReport {

@@ -33,7 +33,9 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     };
     let bytes = read()
         .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())),
+            std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())).help(
+                "copy the whole folder again from the drive that it came on, or have it exported to this drive again",
+            ),
             _ => Error::from(error).while_(format!("read {}", path.display())),
         })
         .map_err(|error| error.on(Side::Bundle).help(WRITE_AGAIN))?;

@@ -154,7 +154,7 @@ fn from_pem(label: &str, text: &str) -> Result<Vec<u8>, String> {
 pub(super) fn untrusted(folder: &Path) -> Error {
     Error::verification(format!("{}: no trusted key signed this bundle", folder.display()))
         .on(Side::Bundle)
-        .help("either bundle.json or its signature was changed or damaged, or it was signed by another key: compare the exporter's .pub file, and take the bundle from its drive again. Nothing of it was used")
+        .help("either bundle.json or its signature was changed or damaged, or it was signed by another key: compare the fingerprints of the keys, and have the bundle exported again. Nothing of it was used")
 }
 
 #[cfg(test)]

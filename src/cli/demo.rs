@@ -267,7 +267,7 @@ impl<'a> Demo<'a> {
             lines.push(format!("{}@{}", image.target, image.root));
             lines.push(format!(
                 "  read back by that digest: {read}; signatures and referrers: {} of {}",
-                image.signatures.0, image.signatures.1
+                image.signatures.present, image.signatures.expected
             ));
         }
         target.stop().await?;

@@ -35,8 +35,8 @@ Exit status, the first that applies:
   2  wrong usage, spec, site or configuration
   5  verification failed: a digest, a signature, or the number of a bundle
   1  failed
-  6  a volume or a required baseline is missing
-  4  refused by the policy of a registry
+  6  a volume or a whole bundle is missing
+  4  refused by a registry: no rights, or its policy
   3  incomplete: the report names what is missing
   0  done
 Ended by a signal: 128 and its number.";

@@ -82,6 +82,9 @@ fn human(report: &PullReport) -> String {
     for failure in &report.failed {
         let _ = writeln!(text, "failed: {}\n  {}", failure.subject, failure.problem);
     }
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     if report.complete > 0 {
         let _ = writeln!(text, "next: sealift export {} --to DRIVE --sign-key NAME.key", report.stream);
     }

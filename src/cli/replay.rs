@@ -12,7 +12,7 @@ use crate::bundle::{BundleReader, group_folders};
 use crate::content::Limits;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Registry, Repository};
-use crate::replay::{Destination, ReplayReport, ReplayedImage, in_order, replay};
+use crate::replay::{Destination, ReplayReport, ReplayedImage, SignatureCount, in_order, replay};
 use crate::site::state::State;
 use crate::site::{Site, Stubs};
 use crate::target::{Known, Rung};
@@ -42,7 +42,7 @@ pub(super) struct ReplayArguments {
     #[arg(long, requires = "reason")]
     allow_rollback: bool,
     /// Why tags may be moved back
-    #[arg(long, value_name = "TEXT", requires = "allow_rollback")]
+    #[arg(long, value_name = "TEXT", requires = "allow_rollback", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: Option<String>,
     /// Blobs to push at the same time
     #[arg(long, value_name = "N", default_value_t = Limits::default().concurrent_blobs, value_parser = super::parse_jobs)]
@@ -132,6 +132,9 @@ fn human(report: &ReplayReport) -> String {
         published,
         count(report.images.len() as u64, "image")
     );
+    if let Some(reason) = &report.rollback {
+        let _ = writeln!(text, "  tags were allowed to move back: {reason}");
+    }
     for image in &report.images {
         image_rows(&mut text, image);
     }
@@ -156,7 +159,7 @@ fn image_rows(text: &mut String, image: &ReplayedImage) {
         Some(Rung::Stubs) => text.push_str("    the index is sparse, and was taken with stubs beside it\n"),
         None => {}
     }
-    let (present, expected) = image.signatures;
+    let SignatureCount { expected, present } = image.signatures;
     if expected > 0 {
         let _ = writeln!(text, "    signatures: expected {expected}, present {present}");
     }

@@ -112,16 +112,15 @@ fn human(report: &VerifyReport) -> String {
         let _ = writeln!(text, "not whole: {}@{}\n  {problem}", image.repository, image.root.short());
     }
     let whole = (report.images.len() - broken.len()) as u64;
-    match report.verdict() {
-        None => _ = writeln!(text, "good: {} can be replayed", count(whole, "image")),
-        Some(_) => {
-            let _ = writeln!(
-                text,
-                "bad: {} of {} can be replayed. Remove what is damaged and export to this drive again: only what is missing is written",
-                whole,
-                count(report.images.len() as u64, "image")
-            );
-        }
-    }
+    let some = format!("{whole} of {} can be replayed", count(report.images.len() as u64, "image"));
+    let last = match report.verdict() {
+        None => format!("good: {} can be replayed", count(whole, "image")),
+        Some(Kind::Missing) => format!("not all is here: {some}. Bring the other drive, and name its folder too"),
+        Some(Kind::Verification) => format!(
+            "bad: {some}. To mend it, the exporter removes what is damaged and exports to this drive again: only what is missing is written"
+        ),
+        Some(_) => format!("bad: {some}"),
+    };
+    let _ = writeln!(text, "{last}");
     text
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Destination, ReplayedImage};
+use super::{Destination, ReplayedImage, SignatureCount};
 use crate::bundle::{BundleReader, TagsByImage};
 use crate::content::{Role, Work, copy};
 use crate::error::{Context, Error, Kind, Problem, Result, Side};
@@ -61,7 +61,7 @@ impl<'a> Publisher<'a> {
             tags: Vec::new(),
             tags_kept: Vec::new(),
             rung: None,
-            signatures: (0, image.signatures.len() as u64),
+            signatures: SignatureCount { expected: image.signatures.len() as u64, present: 0 },
             shortfalls: Vec::new(),
             problem: None,
         };
@@ -172,15 +172,11 @@ impl OneImage<'_> {
             self.carry(&[whole(descriptor, Role::Manifest)]).await?;
             return Ok(None);
         }
-        let allowed = self.of.destination.stubs;
-        let stubs = left_out.filter(|child| child.stub && allowed);
-        let stubs: Vec<Work> = stubs.map(|child| whole(&child.descriptor, Role::Blob)).collect();
+        let stubs: Vec<Work> =
+            left_out.filter(|child| child.stub).map(|child| whole(&child.descriptor, Role::Blob)).collect();
+        let stubs = self.of.destination.stubs.then_some(stubs.as_slice());
         let bytes = self.of.reader.read(descriptor)?;
-        let put = put_index(&self.target, descriptor, bytes, &stubs, self.of.reader).await;
-        put.map(Some).map_err(|error| match allowed {
-            true => error,
-            false => error.while_("with stubs: never"),
-        })
+        put_index(&self.target, descriptor, bytes, stubs, self.of.reader).await.map(Some)
     }
 
     /// Puts each signature by its digest, then makes it findable: by the referrers API, its fallback tag, or the tag
@@ -207,7 +203,7 @@ impl OneImage<'_> {
                 }
             };
             match shortfall {
-                None => replayed.signatures.0 += 1,
+                None => replayed.signatures.present += 1,
                 Some(text) => replayed.shortfalls.push(text),
             }
         }

@@ -31,19 +31,26 @@ pub enum Rung {
 const MISSING_CHILD_CODES: [&str; 4] =
     ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN"];
 
-/// Puts `root`, an index of which children were left out; `stubs` is the work of pushing those of them that came along
-/// (empty where stubs are not allowed).
+/// Puts `root`, an index of which children were left out; `stubs` is the work of pushing those of them that came along;
+/// `None` where the site does not allow it.
 pub async fn put_index<S: Source>(
     target: &RegistryTarget,
     root: &Descriptor,
     bytes: Bytes,
-    stubs: &[Work],
+    stubs: Option<&[Work]>,
     source: &S,
 ) -> Result<Rung> {
     let name = Name::from(root.digest);
     let answer = match target.remote().put_manifest(&name, &root.media_type, bytes.clone()).await? {
         Put::Accepted { .. } => return Ok(Rung::Put),
         Put::Refused(answer) => answer,
+    };
+    let Some(stubs) = stubs else {
+        let error = refused(target, root, &answer);
+        return Err(match misses_children(&answer) {
+            true => error.help_first("the site says `stubs: never`, and this registry takes a sparse index at most with stubs: allow them there"),
+            false => error,
+        });
     };
     if !misses_children(&answer) || stubs.is_empty() {
         return Err(refused(target, root, &answer));
@@ -71,7 +78,7 @@ fn refused(target: &RegistryTarget, root: &Descriptor, answer: &Answer) -> Error
         return error;
     }
     error.help(
-        "unless the site says `stubs: never`, which may be changed: this registry wants all children of an index. Either allow sparse indexes there \
+        "this registry wants all children of an index. Either allow sparse indexes there \
          (distribution 3: validation.manifests.indexes.platforms: none; Quay 3.17: FEATURE_SPARSE_INDEX: true; \
          Harbor, Nexus and Gitea have no such setting), or carry what it wants: in the spec `index: full`, or \
          `index: child` for a single platform",

@@ -72,7 +72,7 @@ pub(super) fn refuse_credentials(at: At<'_>) {
 
 fn fault(message: &str) -> Fault {
     Fault::new(message).expected("no credentials").help(
-        "log in with `docker login`, `podman login` or a credential helper: their files are read. \
+        "log in with `docker login` or `podman login`: their files are read. \
          Change this password, if it is a real one",
     )
 }
