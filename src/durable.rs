@@ -186,6 +186,12 @@ pub fn create_folder(path: &Path) -> Result<()> {
     missing.iter().rev().try_for_each(|folder| sync_folder(parent(folder)))
 }
 
+/// How many bytes may still be written to the file system of `path`; `None` where it does not say.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Makes the names in a folder durable. File systems that cannot sync a folder (some network and FUSE ones) say
 /// so with EINVAL or ENOTSUP, and have no other way: that is no error.
 pub fn sync_folder(path: &Path) -> Result<()> {

@@ -139,13 +139,6 @@ impl Error {
         self
     }
 
-    /// The same error as another kind, for a caller that knows better what it means.
-    #[must_use]
-    pub fn as_kind(mut self, kind: Kind) -> Self {
-        self.0.kind = kind;
-        self
-    }
-
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         self.0.kind

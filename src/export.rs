@@ -15,6 +15,7 @@ use crate::bundle::{
     VERSION, VolumeEntry, pack, volume_name,
 };
 use crate::content::{Limits, Role, Work, copy};
+use crate::durable;
 use crate::error::{Error, Kind, Result, Side};
 use crate::image::{BundleName, Image, Named, OCI_LAYOUT, Part, index_json};
 use crate::monitor::Monitor;
@@ -421,18 +422,14 @@ fn work_list(contents: &Contents) -> Vec<Work> {
 
 /// Refuses before anything is written when the drive cannot hold it. What lies there already of the same bundle counts.
 fn refuse_when_full(drive: &Path, contents: &Contents) -> Result<()> {
-    crate::durable::create_folder(drive)?;
+    durable::create_folder(drive)?;
     let folder = drive.join(contents.name().to_string());
     let there = |volume: &VolumeEntry| {
         let partial = folder.join(format!("{}.partial", volume.name));
         [folder.join(&volume.name), partial].iter().find_map(|path| path.metadata().ok()).map_or(0, |found| found.len())
     };
     let wanted: u64 = contents.volumes.iter().map(|volume| volume.size.saturating_sub(there(volume))).sum();
-    let Ok(found) = rustix::fs::statvfs(drive) else { return Ok(()) };
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    if wanted <= free {
-        return Ok(());
-    }
+    let Some(free) = durable::free_space(drive).filter(|&free| wanted > free) else { return Ok(()) };
     Err(Error::new(
         Kind::Failed,
         format!("the bundle needs {wanted} bytes more, and {free} are free on {}", drive.display()),

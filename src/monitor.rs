@@ -1,8 +1,5 @@
 //! [`Monitor`]: what a stage says while it runs. Nothing below the command line prints.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
 use crate::error::Error;
 
 /// Listens to a stage. All methods may be called from any thread, and must return quickly.
@@ -40,33 +37,3 @@ pub trait Monitor: Send + Sync {
 pub struct Silent;
 
 impl Monitor for Silent {}
-
-/// Keeps what it hears, for tests and for reports.
-#[derive(Default)]
-pub struct Recording {
-    /// Bytes that were moved.
-    pub bytes: AtomicU64,
-    /// Notes and problems, in the order in which they came.
-    pub lines: Mutex<Vec<String>>,
-}
-
-impl Recording {
-    /// What was noted so far.
-    pub fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Monitor for Recording {
-    fn advance(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn note(&self, text: &str) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
-    }
-
-    fn problem(&self, error: &Error) {
-        self.note(&error.to_string());
-    }
-}

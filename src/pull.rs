@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::content::{Limits, Role, Source, Work, copy};
+use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
 use crate::image::index_json;
 use crate::monitor::Monitor;
@@ -160,14 +161,10 @@ async fn fetch_manifests_of<S: Source>(
 
 /// Refuses before anything is fetched when the disk cannot hold it. What is there of a blob already counts.
 fn refuse_when_full(store: &Store, blobs: &[Needed]) -> Result<()> {
-    let Ok(found) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
     let rest =
         |blob: &Needed| blob.work.descriptor.size.saturating_sub(store.partial_size(&blob.work.descriptor.digest));
     let wanted = blobs.iter().map(rest).fold(0, u64::saturating_add);
-    if wanted <= free {
-        return Ok(());
-    }
+    let Some(free) = durable::free_space(store.root()).filter(|&free| wanted > free) else { return Ok(()) };
     let largest = blobs.first().map_or(String::new(), |blob| {
         let from: Vec<String> = blob.work.from.iter().map(ToString::to_string).collect();
         format!("; the largest blob has {} bytes, of {}", blob.work.descriptor.size, from.join(" and "))

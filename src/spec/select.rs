@@ -27,11 +27,6 @@ pub struct TagSelection {
 }
 
 impl TagSelection {
-    /// Only these tags.
-    pub fn of_exact(exact: Vec<Tag>) -> Self {
-        TagSelection { exact, semver: None, variants: Vec::new(), glob: Vec::new(), newest: None, exclude: Vec::new() }
-    }
-
     /// The tags that are taken whatever the repository has.
     pub fn exact(&self) -> &[Tag] {
         &self.exact

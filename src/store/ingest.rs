@@ -226,14 +226,14 @@ fn cut(partial: &Path, list: &Path, good: u64) -> Result<()> {
     Writer::open(partial, good).map(drop).on(Side::Store)
 }
 
-/// Reads a file for a digest that was not computed while it was written, because nothing said that it would be asked for.
-fn hash_file(path: &Path, algorithm_of: &Digest) -> Result<Digest> {
-    let (mut file, mut hasher) = (File::open(path)?, algorithm_of.hasher());
+/// The digest of what `file` holds, in the algorithm of `algorithm_of`, and those of its chunks.
+pub(super) fn hash_file(mut file: File, algorithm_of: &Digest) -> Result<(Digest, Vec<u8>)> {
+    let mut hashes = Hashes::new(algorithm_of);
     let mut buffer = vec![0; PIECE_SIZE];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
+            0 => return Ok(hashes.finish()),
+            read => hashes.update(&buffer[..read], |_| Ok(()))?,
         }
     }
 }
@@ -278,7 +278,14 @@ impl Upload {
         let (sha256, table) = hashes.finish();
         let found = match expected {
             Digest::Sha256(_) => sha256,
-            Digest::Sha512(_) => hash_file(self.writer.path(), expected).on(Side::Store)?,
+            // Nothing said while it was written that this would be asked for.
+            Digest::Sha512(_) => {
+                File::open(self.writer.path())
+                    .map_err(Error::from)
+                    .and_then(|file| hash_file(file, expected))
+                    .on(Side::Store)?
+                    .0
+            }
         };
         if found != *expected {
             return Ok(Err(found));

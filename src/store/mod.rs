@@ -178,24 +178,13 @@ impl Store {
         if let Some(chunks) = self.catalog.chunks(&descriptor.digest)?.filter(|c| c.len() as u64 == expected) {
             return Ok(chunks);
         }
-        let (found, chunks) = self.hash_blob(descriptor).on(Side::Store)?;
+        let file = self.open_blob(&descriptor.digest)?;
+        let (found, chunks) = ingest::hash_file(file, &descriptor.digest).on(Side::Store)?;
         if found != descriptor.digest {
             return Err(damaged_blob(&descriptor.digest));
         }
         self.catalog.put_blob(&descriptor.digest, descriptor.size, &chunks)?;
         Ok(chunks)
-    }
-
-    fn hash_blob(&self, descriptor: &Descriptor) -> Result<(Digest, Vec<u8>)> {
-        let mut file = self.open_blob(&descriptor.digest)?;
-        let mut hashes = ingest::Hashes::new(&descriptor.digest);
-        let mut buffer = vec![0; crate::content::PIECE_SIZE];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hashes.finish()),
-                read => hashes.update(&buffer[..read], |_| Ok(()))?,
-            }
-        }
     }
 
     /// A file below `ingest/` that no other process or thread writes to.
