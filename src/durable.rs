@@ -2,11 +2,17 @@
 //!
 //! Every file that sealift writes is written under another name, synced, renamed, and its folder synced: it is
 //! there whole, or not at all. Nothing outside of this module writes, renames or removes, but for what
-//! `docs/ARCHITECTURE.md` lists.
+//! `docs/ARCHITECTURE.md` lists; inside of it, only [`disk`] asks the system for it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+mod disk;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
@@ -17,6 +23,9 @@ const SYNC_EVERY: u64 = 32 * 1024 * 1024;
 
 /// What the names of files made by [`Writer::unique`] end in.
 pub const UNIQUE_EXTENSION: &str = "whole";
+
+/// How often another name is tried for a file that somebody took for left over in the moment in which it was made.
+const UNIQUE_ATTEMPTS: usize = 8;
 
 /// A file under its temporary name. Dropped without [`Writer::finish`], what was written stays for resuming where the
 /// name was given, and is removed where the name is unique: nobody would find it again.
@@ -32,14 +41,10 @@ impl Writer {
     /// Creates `path`, or opens what is there and cuts it to `keep` bytes, the part that the caller has checked.
     pub fn open(path: &Path, keep: u64) -> Result<Self> {
         let open = || -> std::io::Result<File> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-                .open(path)?;
-            file.set_len(keep)?;
+            let mut file = disk::open(path)?;
+            if file.metadata()?.len() != keep {
+                disk::set_len(path, &file, keep)?;
+            }
             file.seek(SeekFrom::Start(keep))?;
             Ok(file)
         };
@@ -53,13 +58,22 @@ impl Writer {
 
     /// Creates a file in `folder` under a name that nobody else has. It is random, because a process id is the same in
     /// two containers, and a counter in two stores of one process; and a name that is taken is an error.
+    ///
+    /// It is locked as long as it is written: what [`remove_unused`] can lock belongs to nobody any more.
     pub fn unique(folder: &Path) -> Result<Self> {
-        let mut name = [0; 16];
-        aws_lc_rs::rand::fill(&mut name).map_err(|_| Error::failed("no random numbers are to be had"))?;
-        let path = folder.join(format!("{:032x}.{UNIQUE_EXTENSION}", u128::from_be_bytes(name)));
-        let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = created.while_(|| format!("write {}", path.display()))?;
-        Ok(Writer { file, path, position: 0, unsynced: 0, unique: true })
+        for _ in 0..UNIQUE_ATTEMPTS {
+            let mut name = [0; 16];
+            aws_lc_rs::rand::fill(&mut name).map_err(|_| Error::failed("no random numbers are to be had"))?;
+            let path = folder.join(format!("{:032x}.{UNIQUE_EXTENSION}", u128::from_be_bytes(name)));
+            let file = disk::create_new(&path, 0o666).while_(|| format!("write {}", path.display()))?;
+            // Between the two lines it looked like left over, and may have been removed.
+            let ours = file.try_lock().is_ok() && file.metadata().is_ok_and(|found| found.nlink() > 0);
+            if ours {
+                return Ok(Writer { file, path, position: 0, unsynced: 0, unique: true });
+            }
+        }
+        Err(Error::failed(format!("temporary files in {} cannot be locked", folder.display()))
+            .help("something else removes files there, or its file system has no locks"))
     }
 
     /// The temporary name.
@@ -79,7 +93,7 @@ impl Writer {
 
     /// Appends `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).while_(|| format!("write {}", self.path.display()))?;
+        disk::write(&self.path, &self.file, bytes).while_(|| format!("write {}", self.path.display()))?;
         self.position += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_EVERY {
@@ -90,7 +104,7 @@ impl Writer {
 
     /// Hands everything written to the device. After an error the file is gone, see [`Writer::trusted`].
     pub fn sync(&mut self) -> Result<()> {
-        self.trusted(self.file.sync_data())?;
+        self.trusted(disk::sync_data(&self.path, &self.file))?;
         self.unsynced = 0;
         Ok(())
     }
@@ -108,7 +122,7 @@ impl Writer {
     /// Cuts the file back to `keep` bytes.
     pub fn cut(&mut self, keep: u64) -> Result<()> {
         let cut = |file: &mut File| {
-            file.set_len(keep)?;
+            disk::set_len(&self.path, file, keep)?;
             file.seek(SeekFrom::Start(keep))
         };
         cut(&mut self.file).while_(|| format!("cut {}", self.path.display()))?;
@@ -121,11 +135,11 @@ impl Writer {
     ///
     /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
     pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
-        self.trusted(self.file.sync_all())?;
+        self.trusted(disk::sync_all(&self.path, &self.file))?;
         rename(&self.path, name)?;
         self.unique = false;
         // vfat knows no modes; what it cannot keep is no reason to fail.
-        let _ = self.file.set_permissions(fs::Permissions::from_mode(mode));
+        let _ = disk::set_mode(name, mode);
         Ok(())
     }
 }
@@ -134,7 +148,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if self.unique {
             // What cannot be removed now has a name by which it is known as left over.
-            let _ = fs::remove_file(&self.path);
+            let _ = disk::remove(&self.path);
         }
     }
 }
@@ -143,12 +157,12 @@ impl Drop for Writer {
 fn make_writable(path: &Path) -> bool {
     let Ok(found) = fs::symlink_metadata(path) else { return false };
     let mode = found.permissions().mode() | 0o200;
-    found.is_file() && fs::set_permissions(path, fs::Permissions::from_mode(mode)).is_ok()
+    found.is_file() && disk::set_mode(path, mode).is_ok()
 }
 
 /// Renames within a file system, and syncs the folder that gets the name.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).while_(|| format!("rename {} to {}", from.display(), to.display()))?;
+    disk::rename(from, to).while_(|| format!("rename {} to {}", from.display(), to.display()))?;
     sync_folder(parent(to))
 }
 
@@ -161,29 +175,70 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 /// Writes a secret: mode 0600 from the first byte on, and never over a file that is there.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().while_(|| format!("write {}", path.display()))?;
+    let file = disk::create_new(path, 0o600).while_(|| format!("write {}", path.display()))?;
+    let written = disk::write(path, &file, bytes).and_then(|()| disk::sync_all(path, &file));
+    if written.is_err() {
+        // Half a secret is none, and would be in the way of the next attempt.
+        let _ = disk::remove(path);
+    }
+    written.while_(|| format!("write {}", path.display()))?;
     sync_folder(parent(path))
 }
 
 /// Removes a file; that it is not there is no error.
 pub fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+    match disk::remove(path) {
         Ok(()) => sync_folder(parent(path)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::from(error).while_(format!("remove {}", path.display()))),
     }
 }
 
-/// Creates a folder and its missing parents, and syncs what got a new name in it.
+/// Creates a folder and its missing parents, one after the other, each synced in the folder that holds it. So is the name of
+/// what is there already: a process that was killed may have made it a moment before.
 pub fn create_folder(path: &Path) -> Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
-    fs::create_dir_all(path).while_(|| format!("create folder {}", path.display()))?;
-    missing.iter().rev().try_for_each(|folder| sync_folder(parent(folder)))
+    let exists = |folder: &Path| folder.as_os_str().is_empty() || folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !exists(folder)).collect();
+    if let Some(there) = path.ancestors().nth(missing.len()).filter(|there| !there.as_os_str().is_empty()) {
+        match sync_names(parent(there)) {
+            // Where nobody may look, this process has made nothing.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.while_(|| format!("sync folder {}", parent(there).display()))?,
+        }
+    }
+    for folder in missing.iter().rev() {
+        match disk::create_folder(folder) {
+            // Another process was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            made => made.while_(|| format!("create folder {}", folder.display()))?,
+        }
+        sync_folder(parent(folder))?;
+    }
+    Ok(())
+}
+
+/// Opens a file for locks, made where it is not there. Nothing is ever written into it.
+pub fn open_lock(path: &Path) -> Result<File> {
+    disk::open(path).while_(|| format!("open {}", path.display()))
+}
+
+/// Removes a file that [`Writer::unique`] made, when its process has gone without finishing it; whether it did.
+pub fn remove_unused(path: &Path) -> Result<bool> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        opened => opened.while_(|| format!("open {}", path.display()))?,
+    };
+    // It goes while it is locked: whoever made it a moment ago, and locks it now, sees that it has no name any more.
+    if file.try_lock().is_err() {
+        return Ok(false);
+    }
+    remove(path).map(|()| true)
+}
+
+/// Says that a database at `path` is about to make changes durable, which it does by its own means. Nothing is done here; an
+/// error comes in tests only.
+pub fn before_commit(path: &Path) -> Result<()> {
+    disk::commit(path).while_(|| format!("write {}", path.display()))
 }
 
 /// How many bytes may still be written to the file system of `path`; `None` where it does not say.
@@ -195,11 +250,13 @@ pub fn free_space(path: &Path) -> Option<u64> {
 /// Makes the names in a folder durable. File systems that cannot sync a folder (some network and FUSE ones) say
 /// so with EINVAL or ENOTSUP, and have no other way: that is no error.
 pub fn sync_folder(path: &Path) -> Result<()> {
-    match File::open(path).and_then(|folder| folder.sync_all()) {
-        Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-            Err(Error::from(error).while_(format!("sync folder {}", path.display())))
-        }
-        _ => Ok(()),
+    sync_names(path).while_(|| format!("sync folder {}", path.display()))
+}
+
+fn sync_names(path: &Path) -> std::io::Result<()> {
+    match disk::sync_folder(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
     }
 }
 
@@ -214,88 +271,5 @@ fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_appears_whole_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        let mut writer = Writer::open(&with_suffix(&path, ".partial"), 0).unwrap();
-        writer.write(b"half").unwrap();
-        drop(writer);
-        assert!(!path.exists());
-        let mut writer = Writer::open(&with_suffix(&path, ".partial"), 2).unwrap();
-        writer.write(b"nd").unwrap();
-        writer.finish(&path, 0o444).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"hand");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_unique_file_is_one_of_its_own_and_goes_when_it_is_not_finished() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut one, mut other) = (Writer::unique(folder.path()).unwrap(), Writer::unique(folder.path()).unwrap());
-        one.write(b"one").unwrap();
-        other.write(b"other").unwrap();
-        let path = folder.path().join("x");
-        one.finish(&path, 0o444).unwrap();
-        drop(other);
-        assert_eq!(fs::read(&path).unwrap(), b"one");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    /// Says something only where the tests do not run as root, who may write to everything.
-    #[test]
-    fn a_partial_file_that_may_only_be_read_is_gone_on_with() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
-        fs::write(&partial, b"half").unwrap();
-        fs::set_permissions(&partial, fs::Permissions::from_mode(0o444)).unwrap();
-        let mut writer = Writer::open(&partial, 2).unwrap();
-        writer.write(b"nd").unwrap();
-        writer.finish(&path, 0o444).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"hand");
-    }
-
-    #[test]
-    fn the_mode_is_set_only_under_the_final_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, partial) = (folder.path().join("x"), folder.path().join("x.partial"));
-        // A folder cannot be replaced by a file: the rename fails.
-        fs::create_dir(&path).unwrap();
-        assert!(Writer::open(&partial, 0).unwrap().finish(&path, 0o444).is_err());
-        assert_ne!(fs::metadata(&partial).unwrap().permissions().mode() & 0o200, 0);
-    }
-
-    #[test]
-    fn after_a_failed_sync_there_is_nothing_to_resume_from() {
-        let folder = tempfile::tempdir().unwrap();
-        let partial = folder.path().join("x.partial");
-        let unsyncable = || {
-            fs::write(&partial, b"half").unwrap();
-            // This device knows no sync, and says so.
-            let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
-            Writer { file, path: partial.clone(), position: 4, unsynced: 4, unique: false }
-        };
-        assert!(unsyncable().sync().is_err());
-        assert!(!partial.exists());
-        assert!(unsyncable().finish(&folder.path().join("x"), 0o444).is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_secret_is_for_its_owner_and_never_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("name.key");
-        write_secret(&path, b"k").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write_secret(&path, b"other").is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"k");
     }
 }

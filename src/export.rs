@@ -346,6 +346,7 @@ fn side_files(side: &SideFiles) -> Vec<(&str, &[u8])> {
 fn recorded_side(name: &BundleName, store: &Store) -> Result<SideFiles> {
     let read = |file: &str| store.bundle_file(name, file).map(|bytes| bytes.to_vec());
     let text = |file: &str| Ok::<_, Error>(String::from_utf8_lossy(&read(file)?).into_owned());
+    store.sync_bundle(name)?;
     let inner = [OCI_LAYOUT_PATH, INDEX_JSON_PATH].map(|path| read(path).map(|bytes| (path.to_owned(), bytes)));
     Ok(SideFiles { inner: inner.into_iter().collect::<Result<_>>()?, readme: text(README)?, sums: text(SUMS)? })
 }

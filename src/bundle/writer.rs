@@ -419,7 +419,8 @@ impl State {
             }
             durable::write_file(&path, bytes, MODE).on(Side::Bundle)?;
         }
-        Ok(())
+        // Also what an earlier attempt renamed and had no time to sync.
+        durable::sync_folder(&self.folder).on(Side::Bundle)
     }
 }
 

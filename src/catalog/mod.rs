@@ -1,12 +1,13 @@
 //! The catalog: SQLite beside the blobs. An index over blobs and records, which are the truth: it can be deleted, and
 //! is then made again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::durable;
 use crate::error::{Context, Error, Result, Side};
 use crate::oci::Digest;
 
@@ -28,6 +29,7 @@ const NETWORK_FILE_SYSTEMS: [(i64, &str); 5] =
 
 /// The open catalog of a store.
 pub struct Catalog {
+    path: PathBuf,
     connection: Mutex<Connection>,
 }
 
@@ -53,8 +55,8 @@ impl Catalog {
                  PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
             )
             .map_err(damaged)?;
-        migrate(&mut connection)?;
-        Ok(Catalog { connection: Mutex::new(connection) })
+        migrate(path, &mut connection)?;
+        Ok(Catalog { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
     /// Whether the catalog knows what the records say. Not so when its file is new, or when filling it was cut short.
@@ -64,7 +66,7 @@ impl Catalog {
 
     /// Notes that the catalog knows what the records say.
     pub fn set_filled(&self) -> Result<()> {
-        self.connection().execute("INSERT INTO filled (at) VALUES (datetime('now'))", [])?;
+        self.changing()?.execute("INSERT INTO filled (at) VALUES (datetime('now'))", [])?;
         Ok(())
     }
 
@@ -73,9 +75,15 @@ impl Catalog {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The connection, for a change.
+    fn changing(&self) -> Result<MutexGuard<'_, Connection>> {
+        durable::before_commit(&self.path)?;
+        Ok(self.connection())
+    }
+
     /// Notes a blob that is durable, with the digests of its chunks.
     pub fn put_blob(&self, digest: &Digest, size: u64, chunks: &[u8]) -> Result<()> {
-        self.connection()
+        self.changing()?
             .prepare_cached("INSERT OR REPLACE INTO blobs (digest, size, chunks) VALUES (?1, ?2, ?3)")?
             .execute(params![key(digest), size.cast_signed(), chunks])?;
         Ok(())
@@ -90,7 +98,7 @@ impl Catalog {
 
     /// Notes a run whose record is durable.
     pub fn put_run(&self, stream: &str, number: u64, started: &str) -> Result<()> {
-        self.connection().execute(
+        self.changing()?.execute(
             "INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)",
             params![stream, number.cast_signed(), started],
         )?;
@@ -115,7 +123,7 @@ impl Catalog {
 
     /// Notes a number that was given to a bundle.
     pub fn put_bundle(&self, stream: &str, epoch: u64, sequence: u64, digest: &Digest) -> Result<()> {
-        self.connection().execute(
+        self.changing()?.execute(
             "INSERT OR REPLACE INTO bundles (stream, epoch, sequence, digest) VALUES (?1, ?2, ?3, ?4)",
             params![stream, epoch.cast_signed(), sequence.cast_signed(), digest.to_string()],
         )?;
@@ -146,7 +154,7 @@ fn key(digest: &Digest) -> Vec<u8> {
 }
 
 /// Brings the schema up to date in one transaction.
-fn migrate(connection: &mut Connection) -> Result<()> {
+fn migrate(path: &Path, connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let pragma = |name: &str| transaction.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
@@ -167,6 +175,7 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
+    durable::before_commit(path)?;
     transaction.commit()?;
     Ok(())
 }

@@ -83,10 +83,14 @@ impl State {
         let folder = root.join(format!("{stream}-{}", key.short()));
         durable::create_folder(&folder.join("tags"))?;
         let path = folder.join("lock");
-        let file =
-            File::options().create(true).append(true).open(&path).while_(|| format!("open {}", path.display()))?;
+        let file = durable::open_lock(&path)?;
         match file.try_lock() {
-            Ok(()) => Ok(State { lock: Some(file), ..Self::open(root, stream, key)? }),
+            Ok(()) => {
+                // What an earlier process renamed and had no time to sync counts from now on.
+                durable::sync_folder(&folder)?;
+                durable::sync_folder(&folder.join("tags"))?;
+                Ok(State { lock: Some(file), ..Self::open(root, stream, key)? })
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(Error::failed(format!("another replay of this stream holds {}", path.display()))
                     .help("wait until it has finished, then run the same command again"))

@@ -72,9 +72,29 @@ impl Hashes {
     }
 }
 
+/// What a blob is called until it is whole.
+const PARTIAL_EXTENSION: &str = "partial";
+
+/// What the list of its chunks is called.
+const LIST_EXTENSION: &str = "chunks";
+
 fn partial_paths(root: &Path, digest: &Digest) -> (PathBuf, PathBuf) {
     let stem = root.join("ingest").join(digest.hex());
-    (durable::with_suffix(&stem, ".partial"), durable::with_suffix(&stem, ".chunks"))
+    (stem.with_extension(PARTIAL_EXTENSION), stem.with_extension(LIST_EXTENSION))
+}
+
+/// Whether the file at `path`, below `ingest/`, is of a blob that is in the store, or is a list whose partial file is gone: what
+/// a kill leaves between giving a blob its name and removing the list, and a power loss may bring back.
+pub(super) fn is_over(root: &Path, path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let Some(hex) = path.file_stem().and_then(|stem| stem.to_str()) else { return false };
+    let is_there =
+        || ["sha256", "sha512"].iter().any(|algorithm| root.join("blobs").join(algorithm).join(hex).exists());
+    match extension {
+        Some(LIST_EXTENSION) => !path.with_extension(PARTIAL_EXTENSION).exists() || is_there(),
+        Some(PARTIAL_EXTENSION) => is_there(),
+        _ => false,
+    }
 }
 
 /// Where a blob is written until it is whole.

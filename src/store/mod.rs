@@ -14,7 +14,6 @@ pub mod records;
 use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -30,9 +29,9 @@ pub use ingest::Upload;
 /// Blobs and records get this mode: they are never modified.
 const MODE_FINAL: u32 = 0o444;
 
-/// How old a temporary file below `ingest/` must be to be taken for left over. Younger ones may belong to a process
-/// that has the store open beside the writer.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// The folders of a store.
+const FOLDERS: [&str; 6] =
+    ["blobs/sha256", "ingest", "records/images", "records/runs", "records/bundles", "records/names"];
 
 /// How a command uses a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,17 +69,17 @@ impl Store {
     }
 
     fn open_inner(root: &Path, access: Access) -> Result<Self> {
-        for folder in ["blobs/sha256", "ingest", "records/images", "records/runs", "records/bundles", "records/names"] {
+        for folder in FOLDERS {
             durable::create_folder(&root.join(folder))?;
         }
         let mut locks = vec![lock(&root.join("lock"), false)?];
         if access == Access::Writer {
             locks.push(lock(&root.join("writer.lock"), true)?);
-            remove_left_over(&root.join("ingest"));
         }
+        remove_left_over(root, access)?;
         // One at a time: SQLite does not wait when two processes make a database at once, and the catalog is to be filled
         // once. Held for moments, so this lock is waited for.
-        let opening = open_lock(&root.join("opening.lock"))?;
+        let opening = durable::open_lock(&root.join("opening.lock"))?;
         opening.lock().while_(|| format!("lock {}", root.join("opening.lock").display()))?;
         let layout = root.join("oci-layout");
         if !layout.exists() {
@@ -214,7 +213,26 @@ impl Store {
 
     /// Writes `index.json`, so that other tools can read the layout. Written once at the end of a run.
     pub fn write_index(&self, bytes: &[u8]) -> Result<()> {
-        durable::write_file(&self.root.join("index.json"), bytes, 0o644).on(Side::Store)
+        self.write_whole(&self.root.join("index.json"), bytes, 0o644)
+    }
+
+    /// Writes a small file whole, through `ingest/`, where the next writer removes what a killed process leaves.
+    fn write_whole(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        let mut writer = self.scratch()?;
+        writer.write(bytes).on(Side::Store)?;
+        writer.finish(path, mode).on(Side::Store)
+    }
+
+    /// Makes durable the names of all blobs and records of images, also of those that another process, or one that was killed,
+    /// has just brought in. Before a record says that they are there.
+    fn sync_names(&self) -> Result<()> {
+        for folder in ["blobs/sha256", "blobs/sha512", "records/images"] {
+            let folder = self.root.join(folder);
+            if folder.is_dir() {
+                durable::sync_folder(&folder).on(Side::Store)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -223,29 +241,28 @@ pub struct StreamLock {
     _file: File,
 }
 
-/// Removes what killed processes left in `ingest`, but for partial files, which are gone on with. What cannot be removed
-/// takes room and nothing else: that is no reason to refuse the store.
-fn remove_left_over(ingest: &Path) {
-    let entries = std::fs::read_dir(ingest).into_iter().flatten().flatten().map(|entry| entry.path());
-    for path in entries.filter(|path| is_left_over(path)) {
-        if let Err(error) = durable::remove(&path) {
+/// Removes what killed processes left in `ingest`, but for partial files with their lists, which are gone on with. What cannot
+/// be removed takes room and nothing else: that is no reason to refuse the store.
+fn remove_left_over(root: &Path, access: Access) -> Result<()> {
+    let ingest = root.join("ingest");
+    for entry in std::fs::read_dir(&ingest).while_(|| format!("list {}", ingest.display()))? {
+        let path = entry.while_(|| format!("list {}", ingest.display()))?.path();
+        let unique = path.extension().is_some_and(|extension| extension == durable::UNIQUE_EXTENSION);
+        let removed = match unique {
+            true => durable::remove_unused(&path).map(drop),
+            // Only the one writer knows that nobody is at it.
+            false if access == Access::Writer && ingest::is_over(root, &path) => durable::remove(&path),
+            false => Ok(()),
+        };
+        if let Err(error) = removed {
             tracing::warn!(%error, "a temporary file stays");
         }
     }
-}
-
-fn is_left_over(path: &Path) -> bool {
-    let age = || std::fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok();
-    path.extension().is_some_and(|extension| extension == durable::UNIQUE_EXTENSION)
-        && age().is_some_and(|age| age > LEFT_OVER_AFTER)
-}
-
-fn open_lock(path: &Path) -> Result<File> {
-    File::options().create(true).append(true).open(path).while_(|| format!("open {}", path.display()))
+    Ok(())
 }
 
 fn lock(path: &Path, exclusive: bool) -> Result<File> {
-    let file = open_lock(path)?;
+    let file = durable::open_lock(path)?;
     let outcome = if exclusive { file.try_lock() } else { file.try_lock_shared() };
     match outcome {
         Ok(()) => Ok(file),
@@ -276,8 +293,6 @@ pub fn chunk_digests(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     /// How much each thread puts.
@@ -322,20 +337,31 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_removes_old_temporary_files_and_no_others() {
+    fn what_no_process_is_writing_any_more_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path(), Access::Shared).unwrap());
-        let make = |name: &str, age: Duration| {
+        let store = Store::open(folder.path(), Access::Shared).unwrap();
+        let being_written = store.scratch().unwrap();
+        store.put(&Digest::of(b"here"), b"here").unwrap();
+        let make = |name: &str| {
             let path = folder.path().join("ingest").join(name);
-            File::create(&path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+            File::create(&path).unwrap();
             path
         };
-        let old = make("old.whole", 2 * LEFT_OVER_AFTER);
-        let kept = [make("young.whole", Duration::ZERO), make("old.partial", 2 * LEFT_OVER_AFTER)];
+        let (here, missing) = (Digest::of(b"here").hex(), Digest::of(b"missing").hex());
+        let left = make("left.whole");
+        let over = [make(&format!("{here}.partial")), make(&format!("{here}.chunks")), make("0123.chunks")];
+        let kept = [
+            being_written.path().to_owned(),
+            make(&format!("{missing}.partial")),
+            make(&format!("{missing}.chunks")),
+            make("of somebody else"),
+        ];
         drop(Store::open(folder.path(), Access::Shared).unwrap());
-        assert!(old.exists());
+        assert!(!left.exists());
+        assert!(over.iter().all(|path| path.exists()), "another process may be at them");
         drop(Store::open(folder.path(), Access::Writer).unwrap());
-        assert!(!old.exists());
+        assert!(over.iter().all(|path| !path.exists()));
         assert!(kept.iter().all(|path| path.exists()));
+        being_written.finish(&folder.path().join("whole"), MODE_FINAL).unwrap();
     }
 }

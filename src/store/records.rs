@@ -126,7 +126,7 @@ impl Store {
 
     fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<Digest> {
         let bytes = json::canonical(record).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
-        durable::write_file(path, &bytes, 0o644).on(Side::Store)?;
+        self.write_whole(path, &bytes, 0o644)?;
         Ok(Digest::of(&bytes))
     }
 
@@ -136,7 +136,7 @@ impl Store {
         let digest = Digest::of(&bytes);
         let path = self.record_path(&format!("records/images/{}.json", digest.hex()));
         if !path.exists() {
-            durable::write_file(&path, &bytes, MODE_FINAL).on(Side::Store)?;
+            self.write_whole(&path, &bytes, MODE_FINAL)?;
         }
         Ok(digest)
     }
@@ -161,7 +161,8 @@ impl Store {
             run.number += 1;
         }
         let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
-        durable::write_file(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL).on(Side::Store)?;
+        self.sync_names()?;
+        self.write_whole(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL)?;
         self.catalog.put_run(&run.stream, run.number, &run.started)
     }
 
@@ -188,10 +189,17 @@ impl Store {
         let folder = self.record_path("records/bundles").join(name.to_string());
         durable::create_folder(&folder).on(Side::Store)?;
         for (file, bytes) in files.iter().chain([&("bundle.json.sig", signature)]) {
-            durable::write_file(&folder.join(file), bytes, MODE_FINAL).on(Side::Store)?;
+            self.write_whole(&folder.join(file), bytes, MODE_FINAL)?;
         }
-        durable::write_file(&folder.join("bundle.json"), contents, MODE_FINAL).on(Side::Store)?;
+        self.write_whole(&folder.join("bundle.json"), contents, MODE_FINAL)?;
         self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(contents))
+    }
+
+    /// Makes sure that what is recorded of a bundle stays: the process that recorded it may have been killed before it had
+    /// synced the names.
+    pub fn sync_bundle(&self, name: &BundleName) -> Result<()> {
+        durable::sync_folder(&self.record_path("records/bundles").join(name.to_string())).on(Side::Store)?;
+        durable::sync_folder(&self.record_path("records/bundles")).on(Side::Store)
     }
 
     /// The recorded contents and signature of a bundle.
