@@ -25,7 +25,14 @@ impl StoreShelf {
     pub fn new(store: Arc<Store>, writable: bool) -> Result<Self> {
         let mut shown = Shown::default();
         for stream in store.catalog().streams()? {
-            let Some(run) = store.latest_run(&stream)? else { continue };
+            let run = match store.latest_run(&stream) {
+                Ok(Some(run)) => run,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, stream, "a stream is not served");
+                    continue;
+                }
+            };
             for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
                 match store.image(&entry.image) {
                     Ok(image) => shown.add_image(&image, &entry.tags, |descriptor| store.manifest(descriptor))?,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MODE_FINAL, Store};
 use crate::durable;
-use crate::error::{Context, Error, Kind, Problem, Result, Side};
+use crate::error::{Context, Error, Kind, Problem, REBUILD, Result, Side};
 use crate::image::{BundleName, Image};
 use crate::oci::{Descriptor, Digest, Tag, json};
 
@@ -119,7 +119,9 @@ impl Store {
     fn read_record<T: DeserializeOwned>(&self, path: &Path) -> Result<(T, Digest)> {
         let bytes = read_bounded(path, RECORD_SIZE_MAX)?;
         let record = json::parse(&bytes).map_err(|error| {
-            Error::verification(format!("record {} is damaged: {error}", path.display())).on(Side::Store)
+            Error::verification(format!("record {} is damaged: {error}", path.display()))
+                .on(Side::Store)
+                .help("pull the stream again")
         })?;
         Ok((record, Digest::of(&bytes)))
     }
@@ -155,14 +157,19 @@ impl Store {
 
     /// Keeps a run under the next number of its stream, whose lock the caller holds; then tells the catalog.
     pub fn put_run(&self, run: &mut Run) -> Result<()> {
-        run.number = self.catalog.latest_run(&run.stream)?.unwrap_or(0) + 1;
-        // The catalog may lag one behind, where a process was killed between record and row.
-        while self.run_path(&run.stream, run.number).exists() {
-            run.number += 1;
-        }
+        run.number = self.latest_run_number(&run.stream)?.unwrap_or(0) + 1;
         let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
         durable::write_file(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL).on(Side::Store)?;
-        self.catalog.put_run(&run.stream, run.number, &run.started)
+        self.catalog.put_run(&run.stream, run.number)
+    }
+
+    /// The catalog may lag one behind, where a process was killed between record and row since this one opened the store.
+    fn latest_run_number(&self, stream: &str) -> Result<Option<u64>> {
+        let mut number = self.catalog.latest_run(stream)?.unwrap_or(0);
+        while self.run_path(stream, number + 1).exists() {
+            number += 1;
+        }
+        Ok((number > 0).then_some(number))
     }
 
     fn run_path(&self, stream: &str, number: u64) -> PathBuf {
@@ -171,7 +178,7 @@ impl Store {
 
     /// The latest run of `stream`.
     pub fn latest_run(&self, stream: &str) -> Result<Option<Run>> {
-        let Some(number) = self.catalog.latest_run(stream)? else { return Ok(None) };
+        let Some(number) = self.latest_run_number(stream)? else { return Ok(None) };
         let (run, _) = self.read_record(&self.run_path(stream, number))?;
         Ok(Some(run))
     }
@@ -191,7 +198,7 @@ impl Store {
             durable::write_file(&folder.join(file), bytes, MODE_FINAL).on(Side::Store)?;
         }
         durable::write_file(&folder.join("bundle.json"), contents, MODE_FINAL).on(Side::Store)?;
-        self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(contents))
+        self.catalog.put_bundle(name)
     }
 
     /// The recorded contents and signature of a bundle.
@@ -241,22 +248,39 @@ impl Store {
         Ok(names)
     }
 
-    /// Fills a new catalog from the records. Chunk digests are not among them: they are computed when they are
-    /// needed.
-    pub(super) fn fill_catalog(&self) -> Result<()> {
-        for path in self.record_files("records/runs")? {
-            let (run, _) = self.read_record::<Run>(&path)?;
-            self.catalog.put_run(&run.stream, run.number, &run.started)?;
-        }
-        for folder in self.entries("records/bundles")? {
-            let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
-                continue;
-            };
-            if let Some((contents, _)) = self.bundle(&name)? {
-                self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(&contents))?;
+    /// Brings a catalog up to what the records say, and refuses one that says more. Rows are missing where the catalog is new,
+    /// where a process was killed between record and row, or where SQLite's log was lost.
+    ///
+    /// A row without a record is damage of the one or of the other. Numbers that were used may be known to it alone, so it
+    /// is not taken back without being told to. Only names are read: this is done whenever a store is opened.
+    pub(super) fn agree(&self) -> Result<()> {
+        // Rows first: a record is there before its row.
+        let (mut runs, mut bundles) = (self.catalog.runs()?, self.catalog.bundles()?);
+        let recorded_runs = self.names_in("records/runs", run_name)?;
+        let recorded_bundles = self.names_in("records/bundles", bundle_name)?;
+        let new_runs: Vec<_> = recorded_runs.into_iter().filter(|run| !runs.remove(run)).collect();
+        let mut new_bundles = Vec::new();
+        for name in recorded_bundles {
+            if self.record_path(&format!("records/bundles/{name}/bundle.json")).is_file() && !bundles.remove(&name) {
+                new_bundles.push(name);
             }
         }
-        self.catalog.set_filled()
+        let run = runs.first().map(|(stream, number)| format!("run {stream}-{number}"));
+        let bundle = bundles.first().map(|name| format!("bundle {name}"));
+        if let Some(unknown) = bundle.or(run) {
+            return Err(Error::failed(format!("the catalog knows of {unknown}, and there is no record of it")).help(
+                format!("restore records/ from a backup if records were lost; if it is the catalog that is damaged, or the record was removed on purpose, {REBUILD}"),
+            ));
+        }
+        if new_runs.is_empty() && new_bundles.is_empty() {
+            return Ok(());
+        }
+        self.catalog.put_all(&new_runs, &new_bundles)
+    }
+
+    fn names_in<T>(&self, folder: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+        let entries = self.entries(folder)?;
+        Ok(entries.iter().filter_map(|path| parse(path.file_name()?.to_str()?)).collect())
     }
 
     fn record_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
@@ -273,6 +297,22 @@ impl Store {
         paths.sort();
         Ok(paths)
     }
+}
+
+/// The stream and number of `<stream>-<number>.json`, where it is spelt as this program does.
+fn run_name(file: &str) -> Option<(String, u64)> {
+    let (stream, number) = file.strip_suffix(".json")?.rsplit_once('-')?;
+    let number = number.parse().ok().filter(|&n| in_catalog(n) && file == format!("{stream}-{n}.json"))?;
+    Some((stream.to_owned(), number))
+}
+
+fn bundle_name(folder: &str) -> Option<BundleName> {
+    folder.parse().ok().filter(|name: &BundleName| in_catalog(name.epoch) && in_catalog(name.sequence))
+}
+
+/// Whether the catalog can hold this number: those of SQLite have a sign.
+fn in_catalog(number: u64) -> bool {
+    number > 0 && i64::try_from(number).is_ok()
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Bytes> {
