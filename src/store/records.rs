@@ -23,6 +23,9 @@ use crate::oci::{Descriptor, Digest, Tag, json};
 /// The largest record that is read.
 const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
 
+/// What to do about a damaged record of a run or of an image.
+const PULL_AGAIN: &str = "pull the stream again";
+
 /// One pull of one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -119,9 +122,7 @@ impl Store {
     fn read_record<T: DeserializeOwned>(&self, path: &Path) -> Result<(T, Digest)> {
         let bytes = read_bounded(path, RECORD_SIZE_MAX)?;
         let record = json::parse(&bytes).map_err(|error| {
-            Error::verification(format!("record {} is damaged: {error}", path.display()))
-                .on(Side::Store)
-                .help("pull the stream again")
+            Error::verification(format!("record {} is damaged: {error}", path.display())).on(Side::Store)
         })?;
         Ok((record, Digest::of(&bytes)))
     }
@@ -137,7 +138,8 @@ impl Store {
         let bytes = json::canonical(image).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
         let digest = Digest::of(&bytes);
         let path = self.record_path(&format!("records/images/{}.json", digest.hex()));
-        if !path.exists() {
+        // One that is damaged is made again.
+        if read_bounded(&path, bytes.len() as u64).ok().as_deref() != Some(&bytes[..]) {
             durable::write_file(&path, &bytes, MODE_FINAL).on(Side::Store)?;
         }
         Ok(digest)
@@ -146,11 +148,11 @@ impl Store {
     /// Reads the record of an image.
     pub fn image(&self, record: &Digest) -> Result<Image> {
         let path = self.record_path(&format!("records/images/{}.json", record.hex()));
-        let (image, found) = self.read_record(&path)?;
+        let (image, found) = self.read_record(&path).map_err(|error| error.help(PULL_AGAIN))?;
         if found != *record {
             return Err(Error::verification(format!("record {} is damaged", path.display()))
                 .on(Side::Store)
-                .help("pull again"));
+                .help(PULL_AGAIN));
         }
         Ok(image)
     }
@@ -179,7 +181,7 @@ impl Store {
     /// The latest run of `stream`.
     pub fn latest_run(&self, stream: &str) -> Result<Option<Run>> {
         let Some(number) = self.latest_run_number(stream)? else { return Ok(None) };
-        let (run, _) = self.read_record(&self.run_path(stream, number))?;
+        let (run, _) = self.read_record(&self.run_path(stream, number)).map_err(|error| error.help(PULL_AGAIN))?;
         Ok(Some(run))
     }
 
@@ -239,13 +241,10 @@ impl Store {
         durable::remove(&self.record_path(&Name::file(repository, tag, digest))).on(Side::Store)
     }
 
-    /// Everything that was pushed and not removed.
-    pub fn names(&self) -> Result<Vec<Name>> {
-        let mut names = Vec::new();
-        for path in self.record_files("records/names")? {
-            names.push(self.read_record(&path)?.0);
-        }
-        Ok(names)
+    /// Everything that was pushed and not removed; an error for each record that cannot be read.
+    pub fn names(&self) -> Result<Vec<Result<Name>>> {
+        let read = |path: PathBuf| Ok(self.read_record(&path)?.0);
+        Ok(self.record_files("records/names")?.into_iter().map(read).collect())
     }
 
     /// Brings a catalog up to what the records say, and refuses one that says more. Rows are missing where the catalog is new,
