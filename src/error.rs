@@ -199,15 +199,23 @@ impl From<std::io::Error> for Error {
     }
 }
 
+/// What to do about a damaged catalog, for the middle of a help.
+pub const REBUILD: &str = "run the next plan, pull or export with --rebuild: the catalog is thrown away, and made again from blobs and records";
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, PermissionDenied, SystemIoFailure,
+        };
         let made = Error::failed(format!("catalog.sqlite3: {error}")).on(Side::Store);
         match error.sqlite_error_code() {
             Some(DiskFull | SystemIoFailure) => {
                 made.help("free space on the file system of the store and run the same command again: it goes on where it stopped")
             }
-            _ => made,
+            Some(CannotOpen | DatabaseBusy | DatabaseLocked | OutOfMemory | PermissionDenied) => made,
+            // Whatever else SQLite has against a file of its own making is damage of it: a table that is not there, a
+            // value of another type.
+            _ => made.help(REBUILD),
         }
     }
 }

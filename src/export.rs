@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bundle::{
-    self, BUNDLE_CHUNKS, BUNDLE_JSON_MAX, Baseline, BlobEntry, BundleWriter, Contents, FileEntry, INDEX_JSON_PATH,
-    InVolume, META_BLOB_MAX, OCI_LAYOUT_PATH, Placed, Producer, README, ReadBack, SUMS, SideFiles, SigningKey, TYPE,
-    VERSION, VolumeEntry, pack, volume_name,
+    self, BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, Baseline, BlobEntry, BundleWriter, Contents, FileEntry,
+    INDEX_JSON_PATH, InVolume, META_BLOB_MAX, OCI_LAYOUT_PATH, Placed, Producer, README, ReadBack, SUMS, SideFiles,
+    SigningKey, TYPE, VERSION, VolumeEntry, pack, volume_name,
 };
 use crate::content::{Limits, Role, Work, copy};
 use crate::durable;
@@ -315,8 +315,11 @@ fn number_and_record(draft: Draft, store: &Store, key: &SigningKey, options: &Ex
         if let Some((json, signature)) = store.bundle(&name)?.filter(|_| same_epoch)
             && let Ok(recorded) = Contents::parse(&json)
             && same_content(&recorded, &contents)
+            // Where its record is damaged the number is used all the same, and the content gets the next one.
+            && refuse_damaged(&name, &json, &signature, key).is_ok()
+            && let Ok(side) = recorded_side(&name, &recorded, store)
         {
-            let (json, signature, side) = (json.to_vec(), signature.to_vec(), recorded_side(&name, store)?);
+            let (json, signature) = (json.to_vec(), signature.to_vec());
             return Ok((Signed { contents: recorded, json, signature, chunks, side }, true));
         }
     }
@@ -343,12 +346,29 @@ fn side_files(side: &SideFiles) -> Vec<(&str, &[u8])> {
     inner.chain([(README, side.readme.as_bytes()), (SUMS, side.sums.as_bytes())]).collect()
 }
 
-fn recorded_side(name: &BundleName, store: &Store) -> Result<SideFiles> {
-    let read = |file: &str| store.bundle_file(name, file).map(|bytes| bytes.to_vec());
+/// The recorded texts of a bundle, as they were signed.
+fn recorded_side(name: &BundleName, contents: &Contents, store: &Store) -> Result<SideFiles> {
+    let read = |file: &str| {
+        let bytes = store.bundle_file(name, file)?.to_vec();
+        let signed = contents.files.iter().any(|entry| entry.path == file && entry.digest == Digest::of(&bytes));
+        signed.then_some(bytes).ok_or_else(|| damaged_record(name, file))
+    };
     let text = |file: &str| Ok::<_, Error>(String::from_utf8_lossy(&read(file)?).into_owned());
     store.sync_bundle(name)?;
     let inner = [OCI_LAYOUT_PATH, INDEX_JSON_PATH].map(|path| read(path).map(|bytes| (path.to_owned(), bytes)));
     Ok(SideFiles { inner: inner.into_iter().collect::<Result<_>>()?, readme: text(README)?, sums: text(SUMS)? })
+}
+
+/// What is written to a drive must be what was signed: a bundle that nobody accepts is no bundle.
+fn refuse_damaged(name: &BundleName, json: &[u8], signature: &[u8], key: &SigningKey) -> Result<()> {
+    let signed = std::str::from_utf8(signature).is_ok_and(|text| key.public().verifies(json, text));
+    if signed { Ok(()) } else { Err(damaged_record(name, "bundle.json or its signature")) }
+}
+
+fn damaged_record(name: &BundleName, what: &str) -> Error {
+    Error::verification(format!("the record of {name} is damaged: {what} is not what was signed"))
+        .on(Side::Store)
+        .help("restore records/ from a backup, or leave --bundle out: then the latest content gets the next number")
 }
 
 /// A bundle as it was recorded, whatever the stream holds now.
@@ -358,12 +378,13 @@ fn recorded(name: &BundleName, store: &Store, key: &SigningKey) -> Result<Signed
             .on(Side::Store)
             .help("the names of all recorded bundles are those of the folders in records/bundles"));
     };
-    let contents = Contents::parse(&json)?;
+    let contents = Contents::parse(&json).map_err(|_| damaged_record(name, BUNDLE_JSON))?;
     if contents.producer.key != key.public().id() {
         return Err(Error::usage(format!("{name} was signed by another key: {}", contents.producer.key))
             .on(Side::Store)
             .help("a recorded bundle keeps its signature: name the key that made it, or export the latest content with the new one"));
     }
+    refuse_damaged(name, &json, &signature, key)?;
     let mut chunks = Vec::new();
     for blob in &contents.blobs {
         let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
@@ -374,13 +395,8 @@ fn recorded(name: &BundleName, store: &Store, key: &SigningKey) -> Result<Signed
         }
         chunks.extend(store.chunks(&descriptor)?);
     }
-    Ok(Signed {
-        contents,
-        json: json.to_vec(),
-        signature: signature.to_vec(),
-        chunks,
-        side: recorded_side(name, store)?,
-    })
+    let side = recorded_side(name, &contents, store)?;
+    Ok(Signed { contents, json: json.to_vec(), signature: signature.to_vec(), chunks, side })
 }
 
 /// Whether a recorded bundle says the same as a draft, which has no number, time and README yet.

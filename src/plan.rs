@@ -75,8 +75,12 @@ pub struct PlannedImage {
 ///
 /// Failures of single images are in [`Plan::failed`]; an error means that nothing could be planned.
 pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monitor: &dyn Monitor) -> Result<Plan> {
-    let previous = Previous::load(store, spec.name.as_str())?;
     let mut draft = Draft { notes: spec.notes.clone(), ..Draft::default() };
+    let previous = Previous::load(store, spec.name.as_str()).unwrap_or_else(|error| {
+        // What was found before spares looking it up again; the next pull writes a new record.
+        draft.notes.push(format!("{error}; signatures are looked up again"));
+        Previous::default()
+    });
     let now = jiff::Timestamp::now();
     for entry in &spec.images {
         monitor.begin(&format!("plan {}", entry.source), 0, 0);

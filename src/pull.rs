@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::content::{Limits, Role, Source, Work, copy};
 use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
-use crate::image::index_json;
+use crate::image::{Named, index_json};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::plan::{Plan, PlannedImage};
@@ -68,7 +68,7 @@ pub async fn pull<S: Source>(
         fetched_bytes = failed.fold(fetched_bytes, u64::saturating_sub);
     }
     monitor.end();
-    let run = record(plan, store, &problems)?;
+    let run = record(plan, store, &problems, monitor)?;
     let mut failed = plan.failed.clone();
     failed.extend(run.images.iter().filter_map(|image| {
         let problem = image.problem.clone()?;
@@ -176,7 +176,7 @@ fn refuse_when_full(store: &Store, blobs: &[Needed]) -> Result<()> {
 }
 
 /// Writes the records of the images and of the run, then `index.json`.
-fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>) -> Result<Run> {
+fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>, monitor: &dyn Monitor) -> Result<Run> {
     let mut images = Vec::with_capacity(plan.images.len());
     for (at, planned) in plan.images.iter().enumerate() {
         images.push(RunImage {
@@ -197,18 +197,30 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>) -> Res
         failed: plan.failed.clone(),
     };
     store.put_run(&mut run)?;
-    write_index(store)?;
+    write_index(store, monitor)?;
     Ok(run)
 }
 
-/// `index.json` of the store: every tag of the latest run of every stream.
-fn write_index(store: &Store) -> Result<()> {
+/// `index.json` of the store: every tag of the latest run of every stream. A stream whose records are damaged is left out
+/// until it is pulled again: it must not keep the others from being pulled.
+fn write_index(store: &Store, monitor: &dyn Monitor) -> Result<()> {
     let mut references = Vec::new();
     for stream in store.catalog().streams()? {
-        let Some(run) = store.latest_run(&stream)? else { continue };
-        for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
-            references.extend(store.image(&entry.image)?.named(&entry.tags)?);
+        match named(&stream, store) {
+            Ok(found) => references.extend(found),
+            Err(error) => monitor.problem(&error.while_(format!("list stream {stream} in index.json"))),
         }
     }
     store.write_index(&index_json(&references)?)
+}
+
+/// The tags of the latest run of a stream.
+fn named(stream: &str, store: &Store) -> Result<Vec<Named>> {
+    let mut references = Vec::new();
+    for entry in store.latest_run(stream)?.into_iter().flat_map(|run| run.images) {
+        if entry.problem.is_none() {
+            references.extend(store.image(&entry.image)?.named(&entry.tags)?);
+        }
+    }
+    Ok(references)
 }

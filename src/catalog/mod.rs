@@ -1,6 +1,8 @@
 //! The catalog: SQLite beside the blobs. An index over blobs and records, which are the truth: it can be deleted, and
-//! is then made again.
+//! is then made again. Runs and bundles are compared with their records whenever a store is opened; the digests of chunks
+//! carry a check. So a catalog that was damaged without SQLite noticing gives an error or is mended, never a wrong number.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +10,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::durable;
-use crate::error::{Context, Error, Result, Side};
+use crate::error::{Context, Error, REBUILD, Result, Side};
+use crate::image::BundleName;
 use crate::oci::Digest;
 
 /// Marks the file as a sealift catalog: "seal" in ASCII.
@@ -21,7 +24,11 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The steps from an empty file to the current schema; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+
+/// How many bytes of a digest over key and chunks follow the chunks in their row. SQLite has no checksums: a bit that
+/// flips in a digest of a chunk would else be signed, and a good blob be blamed for it.
+const CHECK_SIZE: usize = 8;
 
 /// File systems over a network, on which SQLite's shared memory does not work (`statfs` magic numbers).
 const NETWORK_FILE_SYSTEMS: [(i64, &str); 5] =
@@ -47,27 +54,46 @@ impl Catalog {
                 .help("build sealift with the bundled SQLite"));
         }
         refuse_network(path)?;
-        let mut connection = Connection::open(path).map_err(damaged)?;
+        let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                  PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
-            )
-            .map_err(damaged)?;
+        )?;
         migrate(path, &mut connection)?;
         Ok(Catalog { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
-    /// Whether the catalog knows what the records say. Not so when its file is new, or when filling it was cut short.
-    pub fn is_filled(&self) -> Result<bool> {
-        Ok(self.connection().query_row("SELECT EXISTS (SELECT 1 FROM filled)", [], |row| row.get(0))?)
+    /// Every run that is noted: stream and number.
+    pub fn runs(&self) -> Result<BTreeSet<(String, u64)>> {
+        let connection = self.connection();
+        let mut query = connection.prepare("SELECT stream, number FROM runs")?;
+        let runs = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        Ok(runs.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Notes that the catalog knows what the records say.
-    pub fn set_filled(&self) -> Result<()> {
-        self.changing()?.execute("INSERT INTO filled (at) VALUES (datetime('now'))", [])?;
-        Ok(())
+    /// Every number of a bundle that is noted.
+    pub fn bundles(&self) -> Result<BTreeSet<BundleName>> {
+        let connection = self.connection();
+        let mut query = connection.prepare("SELECT stream, epoch, sequence FROM bundles")?;
+        let bundles = query.query_map([], |row| {
+            let (epoch, sequence) = (row.get::<_, i64>(1)?.cast_unsigned(), row.get::<_, i64>(2)?.cast_unsigned());
+            Ok(BundleName { stream: row.get(0)?, epoch, sequence })
+        })?;
+        Ok(bundles.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Notes runs and bundles whose records are durable: all of them, or none.
+    pub fn put_all(&self, runs: &[(String, u64)], bundles: &[BundleName]) -> Result<()> {
+        let mut connection = self.changing()?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for (stream, number) in runs {
+            insert_run(&transaction, stream, *number)?;
+        }
+        for name in bundles {
+            insert_bundle(&transaction, name)?;
+        }
+        Ok(transaction.commit()?)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -83,26 +109,27 @@ impl Catalog {
 
     /// Notes a blob that is durable, with the digests of its chunks.
     pub fn put_blob(&self, digest: &Digest, size: u64, chunks: &[u8]) -> Result<()> {
+        let chunks = [chunks, &check(digest, chunks)].concat();
         self.changing()?
             .prepare_cached("INSERT OR REPLACE INTO blobs (digest, size, chunks) VALUES (?1, ?2, ?3)")?
             .execute(params![key(digest), size.cast_signed(), chunks])?;
         Ok(())
     }
 
-    /// The digests of the chunks of a blob, 32 bytes each; `None` where they have to be computed again.
+    /// The digests of the chunks of a blob, 32 bytes each; `None` where they have to be computed again, as when the row is not
+    /// what was written.
     pub fn chunks(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let connection = self.connection();
         let mut query = connection.prepare_cached("SELECT chunks FROM blobs WHERE digest = ?1")?;
-        Ok(query.query_row(params![key(digest)], |row| row.get(0)).optional()?)
+        let found: Option<Vec<u8>> = query.query_row(params![key(digest)], |row| row.get(0)).optional()?;
+        let Some(mut chunks) = found else { return Ok(None) };
+        let found = chunks.split_off(chunks.len().saturating_sub(CHECK_SIZE));
+        Ok((found == check(digest, &chunks)).then_some(chunks))
     }
 
     /// Notes a run whose record is durable.
-    pub fn put_run(&self, stream: &str, number: u64, started: &str) -> Result<()> {
-        self.changing()?.execute(
-            "INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)",
-            params![stream, number.cast_signed(), started],
-        )?;
-        Ok(())
+    pub fn put_run(&self, stream: &str, number: u64) -> Result<()> {
+        insert_run(&*self.changing()?, stream, number)
     }
 
     /// The number of the latest run of `stream`.
@@ -122,12 +149,8 @@ impl Catalog {
     }
 
     /// Notes a number that was given to a bundle.
-    pub fn put_bundle(&self, stream: &str, epoch: u64, sequence: u64, digest: &Digest) -> Result<()> {
-        self.changing()?.execute(
-            "INSERT OR REPLACE INTO bundles (stream, epoch, sequence, digest) VALUES (?1, ?2, ?3, ?4)",
-            params![stream, epoch.cast_signed(), sequence.cast_signed(), digest.to_string()],
-        )?;
-        Ok(())
+    pub fn put_bundle(&self, name: &BundleName) -> Result<()> {
+        insert_bundle(&*self.changing()?, name)
     }
 
     /// The highest number of `stream`: epoch and sequence.
@@ -141,6 +164,25 @@ impl Catalog {
             )
             .optional()?)
     }
+}
+
+fn insert_run(connection: &Connection, stream: &str, number: u64) -> Result<()> {
+    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO runs (stream, number) VALUES (?1, ?2)")?;
+    insert.execute(params![stream, number.cast_signed()])?;
+    Ok(())
+}
+
+fn insert_bundle(connection: &Connection, name: &BundleName) -> Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT OR REPLACE INTO bundles (stream, epoch, sequence) VALUES (?1, ?2, ?3)")?;
+    insert.execute(params![name.stream, name.epoch.cast_signed(), name.sequence.cast_signed()])?;
+    Ok(())
+}
+
+/// What follows the digests of the chunks of a blob.
+fn check(digest: &Digest, chunks: &[u8]) -> Vec<u8> {
+    let whole = Digest::of(&[&key(digest), chunks].concat());
+    whole.bytes().iter().take(CHECK_SIZE).copied().collect()
 }
 
 fn key(digest: &Digest) -> Vec<u8> {
@@ -160,15 +202,13 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<()> {
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let fresh = application == 0 && version == 0;
     if !fresh && application != APPLICATION_ID {
-        return Err(
-            Error::failed("the file is a database of another program").help("choose another folder with --store")
-        );
+        return Err(Error::failed("the file is a database of another program")
+            .help(format!("if this is a store, {REBUILD}; else choose another folder with --store")));
     }
     let done = usize::try_from(version).unwrap_or(usize::MAX);
     if done > MIGRATIONS.len() {
-        return Err(
-            Error::failed("the catalog was written by a newer sealift").help("use that version, or a newer one")
-        );
+        return Err(Error::failed("the catalog was written by a newer sealift")
+            .help(format!("use that version, or a newer one; if there was none, {REBUILD}")));
     }
     for step in MIGRATIONS.iter().skip(done) {
         transaction.execute_batch(step)?;
@@ -178,20 +218,6 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<()> {
     durable::before_commit(path)?;
     transaction.commit()?;
     Ok(())
-}
-
-fn damaged(error: rusqlite::Error) -> Error {
-    let help = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => Some(
-            "move the catalog (catalog.sqlite3 and its -wal and -shm files) out of the store and run again: it is made anew from the blobs and records",
-        ),
-        _ => None,
-    };
-    let error = Error::from(error);
-    match help {
-        Some(help) => error.help(help),
-        None => error,
-    }
 }
 
 fn refuse_network(path: &Path) -> Result<()> {
@@ -212,6 +238,10 @@ fn refuse_network(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn bundle(sequence: u64) -> BundleName {
+        BundleName { stream: "s".into(), epoch: 1, sequence }
+    }
+
     #[test]
     fn rows_survive_and_foreign_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -219,14 +249,11 @@ mod tests {
         let digest = Digest::of(b"x");
         {
             let catalog = Catalog::open(&path).unwrap();
-            assert!(!catalog.is_filled().unwrap());
-            catalog.set_filled().unwrap();
             catalog.put_blob(&digest, 1, &[7; 32]).unwrap();
-            catalog.put_bundle("s", 1, 9, &digest).unwrap();
-            catalog.put_bundle("s", 1, 10, &digest).unwrap();
+            catalog.put_all(&[("s".into(), 3)], &[bundle(9), bundle(10)]).unwrap();
         }
         let catalog = Catalog::open(&path).unwrap();
-        assert!(catalog.is_filled().unwrap());
+        assert_eq!(catalog.latest_run("s").unwrap(), Some(3));
         assert_eq!(catalog.chunks(&digest).unwrap(), Some(vec![7; 32]));
         assert_eq!(catalog.latest_bundle("s").unwrap(), Some((1, 10)));
         let other = folder.path().join("other.sqlite3");
@@ -235,6 +262,24 @@ mod tests {
         let noise = folder.path().join("noise.sqlite3");
         std::fs::write(&noise, vec![0x55; 8192]).unwrap();
         let error = Catalog::open(&noise).err().unwrap();
-        assert!(error.help_text().unwrap().contains("made anew"), "{error:?}");
+        assert!(error.help_text().unwrap().contains("--rebuild"), "{error:?}");
+    }
+
+    #[test]
+    fn a_row_that_is_not_what_was_written_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&folder.path().join("catalog.sqlite3")).unwrap();
+        let (digest, other) = (Digest::of(b"x"), Digest::of(b"y"));
+        let update = |sql: &str| catalog.connection().execute(sql, []).unwrap();
+        catalog.put_blob(&digest, 1, &[7; 32]).unwrap();
+        catalog.put_blob(&other, 1, &[8; 32]).unwrap();
+        update("UPDATE blobs SET chunks = (SELECT chunks FROM blobs AS b WHERE b.digest != blobs.digest)");
+        assert_eq!(catalog.chunks(&digest).unwrap(), None, "the row of another blob");
+        catalog.put_blob(&digest, 1, &[7; 32]).unwrap();
+        assert_eq!(catalog.chunks(&digest).unwrap(), Some(vec![7; 32]));
+        update("UPDATE blobs SET chunks = zeroblob(40)");
+        assert_eq!(catalog.chunks(&digest).unwrap(), None);
+        update("UPDATE blobs SET chunks = x'01'");
+        assert_eq!(catalog.chunks(&digest).unwrap(), None);
     }
 }

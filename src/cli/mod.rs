@@ -141,6 +141,10 @@ struct StoreArgument {
     /// The store's folder [default: /var/lib/sealift/store, or sealift/store below $XDG_DATA_HOME for a user]
     #[arg(long, value_name = "DIR", env = "SEALIFT_STORE")]
     store: Option<PathBuf>,
+    /// Throw the store's catalog away first, and make it again from blobs and records: when it is damaged. No other sealift
+    /// process may have the store open
+    #[arg(long)]
+    rebuild: bool,
 }
 
 impl StoreArgument {
@@ -151,11 +155,13 @@ impl StoreArgument {
 
     /// Opens the store, making one where there is none.
     fn open(&self, config: &Config, access: Access) -> Result<Arc<Store>> {
-        Store::open(&self.path(config), access).map(Arc::new)
+        let open = if self.rebuild { Store::rebuild } else { Store::open };
+        open(&self.path(config), access).map(Arc::new)
     }
 
     fn open_existing(&self, config: &Config, access: Access) -> Result<Arc<Store>> {
-        Store::open_existing(&self.path(config), access).map(Arc::new)
+        let open = if self.rebuild { Store::rebuild_existing } else { Store::open_existing };
+        open(&self.path(config), access).map(Arc::new)
     }
 }
 

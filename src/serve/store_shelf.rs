@@ -25,7 +25,14 @@ impl StoreShelf {
     pub fn new(store: Arc<Store>, writable: bool) -> Result<Self> {
         let mut shown = Shown::default();
         for stream in store.catalog().streams()? {
-            let Some(run) = store.latest_run(&stream)? else { continue };
+            let run = match store.latest_run(&stream) {
+                Ok(Some(run)) => run,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, stream, "a stream is not served");
+                    continue;
+                }
+            };
             for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
                 match store.image(&entry.image) {
                     Ok(image) => shown.add_image(&image, &entry.tags, |descriptor| store.manifest(descriptor))?,
@@ -33,7 +40,14 @@ impl StoreShelf {
                 }
             }
         }
-        for Pushed { repository, tag, descriptor } in store.names()? {
+        for name in store.names()? {
+            let Pushed { repository, tag, descriptor } = match name {
+                Ok(name) => name,
+                Err(error) => {
+                    tracing::warn!(%error, "what was pushed under a name is not served");
+                    continue;
+                }
+            };
             match store.manifest(&descriptor) {
                 Ok(manifest) => shown.add(&repository, tag.as_ref(), &descriptor, &manifest),
                 Err(error) => tracing::warn!(%error, repository, "a manifest that was pushed is not served"),
@@ -167,6 +181,9 @@ mod tests {
         std::fs::remove_file(&damaged).unwrap();
         std::fs::write(&damaged, b"{}").unwrap();
         std::fs::remove_file(store.path_of(&roots[2])).unwrap();
+        std::fs::write(folder.path().join("records/names/damaged.json"), b"{").unwrap();
+        std::fs::write(folder.path().join("records/runs/damaged-1.json"), b"{").unwrap();
+        store.catalog().put_run("damaged", 1).unwrap();
         let shelf = StoreShelf::new(store, true).unwrap();
         let found = shelf.resolve("whole", &Name::Tag(tag)).unwrap();
         assert_eq!(found.map(|descriptor| descriptor.digest), Some(roots[0]));

@@ -8,10 +8,11 @@
 //! they rename a file there after its digest was checked. What is in the store is what lies there; the catalog only remembers more.
 
 mod ingest;
+mod lock;
 mod medium;
 pub mod records;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,11 @@ const MODE_FINAL: u32 = 0o444;
 /// The folders of a store.
 const FOLDERS: [&str; 6] =
     ["blobs/sha256", "ingest", "records/images", "records/runs", "records/bundles", "records/names"];
+
+/// The catalog's file and those that SQLite keeps beside it, in the order in which they are removed. SQLite removes a log
+/// that it finds beside an empty database; the other way round, a kill would leave a database without its latest rows.
+const CATALOG_FILES: [&str; 3] = [CATALOG, "catalog.sqlite3-wal", "catalog.sqlite3-shm"];
+const CATALOG: &str = "catalog.sqlite3";
 
 /// How a command uses a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,42 +61,56 @@ impl Store {
     ///
     /// Fails when another process holds a lock that `access` excludes; nothing waits.
     pub fn open(root: &Path, access: Access) -> Result<Self> {
-        Self::open_inner(root, access).on(Side::Store)
+        Self::open_inner(root, access, false).on(Side::Store)
+    }
+
+    /// The same, but throws the catalog away and makes it again from blobs and records. Fails when any other process has the
+    /// store open.
+    pub fn rebuild(root: &Path, access: Access) -> Result<Self> {
+        Self::open_inner(root, access, true).on(Side::Store)
     }
 
     /// Opens a store that must be there already.
     pub fn open_existing(root: &Path, access: Access) -> Result<Self> {
-        if root.join("oci-layout").is_file() {
-            return Self::open(root, access);
-        }
-        Err(Error::usage(format!("{} is no store", root.display()))
-            .on(Side::Store)
-            .help("name the folder that `sealift pull --store` filled"))
+        must_exist(root)?;
+        Self::open(root, access)
     }
 
-    fn open_inner(root: &Path, access: Access) -> Result<Self> {
+    /// [`Store::rebuild`] for a store that must be there already.
+    pub fn rebuild_existing(root: &Path, access: Access) -> Result<Self> {
+        must_exist(root)?;
+        Self::rebuild(root, access)
+    }
+
+    fn open_inner(root: &Path, access: Access, rebuild: bool) -> Result<Self> {
         for folder in FOLDERS {
             durable::create_folder(&root.join(folder))?;
         }
-        let mut locks = vec![lock(&root.join("lock"), false)?];
-        if access == Access::Writer {
-            locks.push(lock(&root.join("writer.lock"), true)?);
-        }
-        remove_left_over(root, access)?;
-        // One at a time: SQLite does not wait when two processes make a database at once, and the catalog is to be filled
-        // once. Held for moments, so this lock is waited for.
+        // One at a time, since SQLite does not wait when two processes make a database at once. It is taken before the
+        // others, so nobody can come between when the lock of a rebuild is given back. Waited for: it is held for moments,
+        // or while a catalog is made again.
         let opening = durable::open_lock(&root.join("opening.lock"))?;
         opening.lock().while_(|| format!("lock {}", root.join("opening.lock").display()))?;
+        let mut locks = vec![lock::take(&root.join("lock"), rebuild)?];
+        if access == Access::Writer {
+            locks.push(lock::take(&root.join("writer.lock"), true)?);
+        }
+        remove_left_over(root, access)?;
+        if rebuild {
+            CATALOG_FILES.iter().try_for_each(|name| durable::remove(&root.join(name)))?;
+        }
         let layout = root.join("oci-layout");
         if !layout.exists() {
             let mut writer = durable::Writer::unique(&root.join("ingest"))?;
             writer.write(OCI_LAYOUT)?;
             writer.finish(&layout, MODE_FINAL)?;
         }
-        let catalog = Catalog::open(&root.join("catalog.sqlite3"))?;
+        let catalog = Catalog::open(&root.join(CATALOG))?;
         let store = Store { root: root.to_owned(), catalog, _locks: locks };
-        if !store.catalog.is_filled()? {
-            store.fill_catalog()?;
+        store.agree()?;
+        if rebuild {
+            // From here on beside others again.
+            store._locks.iter().take(1).try_for_each(|file| lock::share(file, &root.join("lock")))?;
         }
         Ok(store)
     }
@@ -98,7 +118,7 @@ impl Store {
     /// Makes sure that no other process works on `stream` until the returned lock is dropped.
     pub fn lock_stream(&self, stream: &str) -> Result<StreamLock> {
         let path = self.root.join("records").join(format!("{stream}.lock"));
-        Ok(StreamLock { _file: lock(&path, true).on(Side::Store)? })
+        Ok(StreamLock { _file: lock::take(&path, true).on(Side::Store)? })
     }
 
     /// The folder of the store.
@@ -261,17 +281,13 @@ fn remove_left_over(root: &Path, access: Access) -> Result<()> {
     Ok(())
 }
 
-fn lock(path: &Path, exclusive: bool) -> Result<File> {
-    let file = durable::open_lock(path)?;
-    let outcome = if exclusive { file.try_lock() } else { file.try_lock_shared() };
-    match outcome {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::failed(format!("another sealift process holds {}", path.display()))
-                .help("wait until it has finished, then run the same command again"))
-        }
-        Err(TryLockError::Error(error)) => Err(Error::from(error).while_(format!("lock {}", path.display()))),
+fn must_exist(root: &Path) -> Result<()> {
+    if root.join("oci-layout").is_file() {
+        return Ok(());
     }
+    Err(Error::usage(format!("{} is no store", root.display()))
+        .on(Side::Store)
+        .help("name the folder that `sealift pull --store` filled"))
 }
 
 fn damaged_blob(digest: &Digest) -> Error {

@@ -16,12 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{MODE_FINAL, Store};
 use crate::durable;
-use crate::error::{Context, Error, Kind, Problem, Result, Side};
+use crate::error::{Context, Error, Kind, Problem, REBUILD, Result, Side};
 use crate::image::{BundleName, Image};
 use crate::oci::{Descriptor, Digest, Tag, json};
 
 /// The largest record that is read.
 const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// What to do about a damaged record of a run or of an image.
+const PULL_AGAIN: &str = "pull the stream again";
 
 /// One pull of one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -135,7 +138,8 @@ impl Store {
         let bytes = json::canonical(image).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
         let digest = Digest::of(&bytes);
         let path = self.record_path(&format!("records/images/{}.json", digest.hex()));
-        if !path.exists() {
+        // One that is damaged is made again.
+        if read_bounded(&path, bytes.len() as u64).ok().as_deref() != Some(&bytes[..]) {
             self.write_whole(&path, &bytes, MODE_FINAL)?;
         }
         Ok(digest)
@@ -144,26 +148,31 @@ impl Store {
     /// Reads the record of an image.
     pub fn image(&self, record: &Digest) -> Result<Image> {
         let path = self.record_path(&format!("records/images/{}.json", record.hex()));
-        let (image, found) = self.read_record(&path)?;
+        let (image, found) = self.read_record(&path).map_err(|error| error.help(PULL_AGAIN))?;
         if found != *record {
             return Err(Error::verification(format!("record {} is damaged", path.display()))
                 .on(Side::Store)
-                .help("pull again"));
+                .help(PULL_AGAIN));
         }
         Ok(image)
     }
 
     /// Keeps a run under the next number of its stream, whose lock the caller holds; then tells the catalog.
     pub fn put_run(&self, run: &mut Run) -> Result<()> {
-        run.number = self.catalog.latest_run(&run.stream)?.unwrap_or(0) + 1;
-        // The catalog may lag one behind, where a process was killed between record and row.
-        while self.run_path(&run.stream, run.number).exists() {
-            run.number += 1;
-        }
+        run.number = self.latest_run_number(&run.stream)?.unwrap_or(0) + 1;
         let bytes = json::canonical(run).map_err(|error| Error::failed(error.to_string()).on(Side::Store))?;
         self.sync_names()?;
         self.write_whole(&self.run_path(&run.stream, run.number), &bytes, MODE_FINAL)?;
-        self.catalog.put_run(&run.stream, run.number, &run.started)
+        self.catalog.put_run(&run.stream, run.number)
+    }
+
+    /// The catalog may lag one behind, where a process was killed between record and row since this one opened the store.
+    fn latest_run_number(&self, stream: &str) -> Result<Option<u64>> {
+        let mut number = self.catalog.latest_run(stream)?.unwrap_or(0);
+        while self.run_path(stream, number + 1).exists() {
+            number += 1;
+        }
+        Ok((number > 0).then_some(number))
     }
 
     fn run_path(&self, stream: &str, number: u64) -> PathBuf {
@@ -172,8 +181,8 @@ impl Store {
 
     /// The latest run of `stream`.
     pub fn latest_run(&self, stream: &str) -> Result<Option<Run>> {
-        let Some(number) = self.catalog.latest_run(stream)? else { return Ok(None) };
-        let (run, _) = self.read_record(&self.run_path(stream, number))?;
+        let Some(number) = self.latest_run_number(stream)? else { return Ok(None) };
+        let (run, _) = self.read_record(&self.run_path(stream, number)).map_err(|error| error.help(PULL_AGAIN))?;
         Ok(Some(run))
     }
 
@@ -192,7 +201,7 @@ impl Store {
             self.write_whole(&folder.join(file), bytes, MODE_FINAL)?;
         }
         self.write_whole(&folder.join("bundle.json"), contents, MODE_FINAL)?;
-        self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(contents))
+        self.catalog.put_bundle(name)
     }
 
     /// Makes sure that what is recorded of a bundle stays: the process that recorded it may have been killed before it had
@@ -240,31 +249,45 @@ impl Store {
         durable::remove(&self.record_path(&Name::file(repository, tag, digest))).on(Side::Store)
     }
 
-    /// Everything that was pushed and not removed.
-    pub fn names(&self) -> Result<Vec<Name>> {
-        let mut names = Vec::new();
-        for path in self.record_files("records/names")? {
-            names.push(self.read_record(&path)?.0);
-        }
-        Ok(names)
+    /// Everything that was pushed and not removed; an error for each record that cannot be read.
+    pub fn names(&self) -> Result<Vec<Result<Name>>> {
+        let read = |path: PathBuf| Ok(self.read_record(&path)?.0);
+        Ok(self.record_files("records/names")?.into_iter().map(read).collect())
     }
 
-    /// Fills a new catalog from the records. Chunk digests are not among them: they are computed when they are
-    /// needed.
-    pub(super) fn fill_catalog(&self) -> Result<()> {
-        for path in self.record_files("records/runs")? {
-            let (run, _) = self.read_record::<Run>(&path)?;
-            self.catalog.put_run(&run.stream, run.number, &run.started)?;
-        }
-        for folder in self.entries("records/bundles")? {
-            let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
-                continue;
-            };
-            if let Some((contents, _)) = self.bundle(&name)? {
-                self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(&contents))?;
+    /// Brings a catalog up to what the records say, and refuses one that says more. Rows are missing where the catalog is new,
+    /// where a process was killed between record and row, or where SQLite's log was lost.
+    ///
+    /// A row without a record is damage of the one or of the other. Numbers that were used may be known to it alone, so it
+    /// is not taken back without being told to. Only names are read: this is done whenever a store is opened.
+    pub(super) fn agree(&self) -> Result<()> {
+        // Rows first: a record is there before its row.
+        let (mut runs, mut bundles) = (self.catalog.runs()?, self.catalog.bundles()?);
+        let recorded_runs = self.names_in("records/runs", run_name)?;
+        let recorded_bundles = self.names_in("records/bundles", bundle_name)?;
+        let new_runs: Vec<_> = recorded_runs.into_iter().filter(|run| !runs.remove(run)).collect();
+        let mut new_bundles = Vec::new();
+        for name in recorded_bundles {
+            if self.record_path(&format!("records/bundles/{name}/bundle.json")).is_file() && !bundles.remove(&name) {
+                new_bundles.push(name);
             }
         }
-        self.catalog.set_filled()
+        let run = runs.first().map(|(stream, number)| format!("run {stream}-{number}"));
+        let bundle = bundles.first().map(|name| format!("bundle {name}"));
+        if let Some(unknown) = bundle.or(run) {
+            return Err(Error::failed(format!("the catalog knows of {unknown}, and there is no record of it")).help(
+                format!("restore records/ from a backup if records were lost; if it is the catalog that is damaged, or the record was removed on purpose, {REBUILD}"),
+            ));
+        }
+        if new_runs.is_empty() && new_bundles.is_empty() {
+            return Ok(());
+        }
+        self.catalog.put_all(&new_runs, &new_bundles)
+    }
+
+    fn names_in<T>(&self, folder: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+        let entries = self.entries(folder)?;
+        Ok(entries.iter().filter_map(|path| parse(path.file_name()?.to_str()?)).collect())
     }
 
     fn record_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
@@ -281,6 +304,22 @@ impl Store {
         paths.sort();
         Ok(paths)
     }
+}
+
+/// The stream and number of `<stream>-<number>.json`, where it is spelt as this program does.
+fn run_name(file: &str) -> Option<(String, u64)> {
+    let (stream, number) = file.strip_suffix(".json")?.rsplit_once('-')?;
+    let number = number.parse().ok().filter(|&n| in_catalog(n) && file == format!("{stream}-{n}.json"))?;
+    Some((stream.to_owned(), number))
+}
+
+fn bundle_name(folder: &str) -> Option<BundleName> {
+    folder.parse().ok().filter(|name: &BundleName| in_catalog(name.epoch) && in_catalog(name.sequence))
+}
+
+/// Whether the catalog can hold this number: those of SQLite have a sign.
+fn in_catalog(number: u64) -> bool {
+    number > 0 && i64::try_from(number).is_ok()
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Bytes> {

@@ -11,7 +11,7 @@ use sealift::oci::{Descriptor, Digest, Manifest, Name};
 use sealift::plan::{Plan, plan};
 use sealift::pull::{PullReport, pull};
 use sealift::registry::{Client, Credentials, Pull, Retry};
-use sealift::serve::{MemoryShelf, Shelf};
+use sealift::serve::Shelf;
 use sealift::spec::{self, MirrorSpec};
 use sealift::store::Store;
 use sealift::{Error, Kind, Side};
@@ -82,20 +82,12 @@ pub async fn fetch(spec: &MirrorSpec, store: &Arc<Store>) -> Fetched {
 
 /// Every file below `blobs/` has the digest that its name says.
 pub fn assert_store_is_true(store: &Store) {
-    for algorithm in std::fs::read_dir(store.root().join("blobs")).unwrap() {
-        let folder = algorithm.unwrap().path();
-        for file in std::fs::read_dir(&folder).unwrap() {
-            let path = file.unwrap().path();
-            let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-            let named: Digest = format!("{}:{}", name(&folder), name(&path)).parse().unwrap();
-            assert_eq!(named.same_algorithm_of(&std::fs::read(&path).unwrap()), named);
-        }
-    }
+    super::sound::assert_blobs_are_true(store.root());
 }
 
 /// What `repository:tag` is on a shelf; `None` where there is no such tag. Where there is, its child for linux/amd64 has
 /// to be there with config and layers.
-pub fn tagged(shelf: &MemoryShelf, repository: &str, tag: &str) -> Option<Digest> {
+pub fn tagged(shelf: &dyn Shelf, repository: &str, tag: &str) -> Option<Digest> {
     let root = shelf.resolve(repository, &Name::Tag(tag.parse().unwrap())).unwrap()?;
     let parse = |found: &Descriptor| Manifest::parse(&found.media_type, &shelf.manifest(found).unwrap()).unwrap();
     let wanted = |child: &&Descriptor| child.platform.as_ref().is_some_and(|named| named.architecture == "amd64");

@@ -17,17 +17,22 @@ mod debian;
 mod docker_registry;
 pub mod journey;
 mod machine;
+mod proxy;
 mod push;
 mod registry;
+pub mod sound;
 mod strict;
+mod world;
 
 pub use clients::Clients;
 pub use debian::debian_busybox_image;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
+pub use proxy::{Asked, Proxy};
 pub use push::{push_sample, push_sample_as};
 pub use registry::Reader;
 pub use strict::StrictRegistry;
+pub use world::{Said, World, quick_folder};
 
 /// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.
 pub fn have(tools: &[&str]) -> bool {
