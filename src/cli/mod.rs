@@ -75,7 +75,7 @@ enum Command {
     Pull(pull::PullArguments),
     /// Write a signed bundle of a stream to a drive
     Export(export::ExportArguments),
-    /// Check that a bundle is what a trusted key signed, all of it, or that a store is free of damage
+    /// Check that a bundle is what a trusted key signed, or a store free of damage
     Verify(verify::VerifyArguments),
     /// Publish a bundle on a registry
     Replay(replay::ReplayArguments),

@@ -104,3 +104,48 @@ fn other_text(unpacked: &Unpacked) -> String {
         None => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::layers::{Place, Why};
+    use crate::oci::{Descriptor, Manifest, MediaType};
+
+    /// What an image with one layer, a plain archive of these bytes, says.
+    fn claims(archive: &[u8]) -> Claims {
+        let layer = Descriptor::of(MediaType::new("application/vnd.oci.image.layer.v1.tar"), archive);
+        let config = json!({ "rootfs": { "diff_ids": [layer.digest] } });
+        let config = Bytes::from(config.to_string());
+        let manifest = json!({ "config": Descriptor::of(MediaType::OCI_CONFIG, &config), "layers": [layer] });
+        let manifest = Manifest::parse(&MediaType::OCI_MANIFEST, manifest.to_string().as_bytes()).unwrap();
+        let place = Place { image: "team/app:1".into(), manifest: Digest::of(b"manifest") };
+        let mut claims = Claims::default();
+        let size = archive.len() as u64;
+        claims
+            .add(place, &manifest, |_| Ok(config.clone()), |digest| (*digest == layer.digest).then_some(size))
+            .unwrap();
+        claims
+    }
+
+    fn read(ended: Reading) -> DeepReport {
+        check(claims(b"archive"), &|_, take| {
+            take(b"arch");
+            take(b"ive");
+            ended
+        })
+    }
+
+    #[test]
+    fn what_was_unpacked_counts_only_when_the_reading_was_whole() {
+        let whole = read(Reading::Whole);
+        assert_eq!((whole.layers, whole.unpacked_bytes, whole.failures.len()), (1, 7, 0));
+        let lost = read(Reading::Lost);
+        assert_eq!((lost.layers, lost.not_checked[0].why, lost.failures.len()), (0, Why::Lost, 0));
+        let other = read(Reading::Other(Digest::of(b"other")));
+        assert_eq!((other.layers, other.failures.len()), (0, 1));
+        assert!(other.failures[0].problem.starts_with("its bytes have the digest sha256:"), "{other:?}");
+    }
+}
