@@ -7,7 +7,7 @@
 //! plan   (MirrorSpec, registries, Store)  -> Plan           decides, moves no layer
 //! pull   (Plan, registries)               -> Store
 //! export (stream of a Store, key)         -> bundle         signed, on a drive
-//! verify (bundle, trusted keys)           -> VerifyReport   no network
+//! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
 //! ```
 
@@ -37,6 +37,7 @@ pub mod store;
 
 pub mod content;
 pub mod image;
+pub mod layers;
 pub mod oci;
 
 pub mod clock;

@@ -1,14 +1,31 @@
-//! Verify: is a bundle what a trusted key signed, all of it? Opens no socket, needs no store, writes nothing.
+//! Verify: is a bundle what a trusted key signed, all of it? Is every blob of a store what its name says? And, when asked,
+//! does every layer hold what its image says? Opens no socket, needs no catalog, writes nothing.
+
+mod deep;
+mod layout;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use crate::bundle::{BundleReader, Damage, PublicKey};
+use crate::bundle::{self, BundleReader, Damage, PublicKey};
 use crate::error::{Kind, Result};
+use crate::layers::DeepReport;
 use crate::monitor::Monitor;
 use crate::oci::{Digest, Tag};
+
+pub use layout::{DamagedFile, LayoutImage, LayoutReport, is_layout, verify_layout};
+
+/// How deep a verification goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Bytes are compared with their digests.
+    Bytes,
+    /// Layers are unpacked too, and compared with what the configs of their images say.
+    Layers,
+}
 
 /// What a verification found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -34,6 +51,9 @@ pub struct VerifyReport {
     pub oddities: Vec<String>,
     /// The images, and which of them can be replayed from what is here.
     pub images: Vec<ImageState>,
+    /// What came out of the layers; absent where that was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep: Option<DeepReport>,
 }
 
 /// A volume, as it was found.
@@ -65,7 +85,8 @@ impl VerifyReport {
     /// What is wrong with the bundle, as the kind that decides the exit status; `None` for nothing.
     pub fn verdict(&self) -> Option<Kind> {
         let damaged = !self.damages.is_empty() || !self.changed_files.is_empty();
-        let damaged = damaged.then_some(Kind::Verification);
+        let failed = self.deep.as_ref().is_some_and(|deep| !deep.failures.is_empty());
+        let damaged = (damaged || failed).then_some(Kind::Verification);
         let missing = self.volumes.iter().any(|volume| !volume.present).then_some(Kind::Missing);
         let incomplete = self.images.iter().any(|image| image.problem.is_some()).then_some(Kind::Incomplete);
         Kind::first_of(damaged.into_iter().chain(missing).chain(incomplete))
@@ -76,16 +97,26 @@ impl VerifyReport {
 ///
 /// An error means that its table of contents cannot be trusted; everything else is in the report.
 pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) -> Result<VerifyReport> {
+    verify_to(Depth::Bytes, folders, keys, monitor)
+}
+
+/// The same to a chosen depth. Each byte is read once from its drive, however deep.
+pub fn verify_to(depth: Depth, folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) -> Result<VerifyReport> {
     let reader = BundleReader::open(folders, keys)?;
     let contents = reader.contents();
     let missing: HashSet<&str> = reader.missing_volumes().into_iter().collect();
+    let claims = (depth == Depth::Layers).then(|| deep::claims_of(&reader)).transpose()?;
+    let layers: HashSet<Digest> = claims.iter().flat_map(|claims| claims.blobs()).collect();
     let bytes: u64 = contents.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     monitor.begin("verify", contents.blobs.len() as u64, bytes);
-    let read = std::sync::atomic::AtomicU64::new(0);
-    let damages = reader.check_volumes(&|count| {
-        read.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+    let read = AtomicU64::new(0);
+    let progress = |count| {
+        read.fetch_add(count, Ordering::Relaxed);
         monitor.advance(count);
-    });
+    };
+    let mut damages = reader.check_volumes(&layers, &progress);
+    let deep = claims.map(|claims| deep::check(&reader, claims, &progress, &mut damages));
+    let damages = bundle::sorted(damages);
     monitor.end();
     let lost = lost_blobs(&reader, &damages);
     let mut tags = contents.tags();
@@ -120,6 +151,7 @@ pub fn verify(folders: &[PathBuf], keys: &[PublicKey], monitor: &dyn Monitor) ->
         damages,
         changed_files: reader.changed_files(),
         oddities: reader.oddities(),
+        deep,
     })
 }
 

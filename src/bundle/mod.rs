@@ -1,5 +1,6 @@
 //! Medium 3: what travels. `docs/bundle-format.md` is the contract; this module is one implementation of it.
 
+mod check;
 mod contents;
 mod frame;
 mod layout;
@@ -9,11 +10,13 @@ mod signature;
 mod texts;
 mod writer;
 
+pub use check::{Damage, DamageKind, sorted};
 pub use contents::{
     Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, TYPE, TagsByImage, VERSION, VolumeEntry,
 };
 pub use layout::{Packing, Placed, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN, pack};
-pub use reader::{BundleReader, Damage, DamageKind, group_folders};
+pub(crate) use plain::open_plain;
+pub use reader::{BundleReader, group_folders};
 pub use signature::{PublicKey, SigningKey, generate_key};
 pub use texts::{readme, sums};
 pub use writer::{BundleWriter, ReadBack, SideFiles};

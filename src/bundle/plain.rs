@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, Side};
 pub(super) const WRITE_AGAIN: &str = "remove it and export to this drive again, which writes only what is missing";
 
 /// Opens a regular file; never a link, a device or a pipe that a drive may hold under that name.
-pub(super) fn open_plain(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_plain(path: &Path) -> std::io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     if !file.metadata()?.is_file() {

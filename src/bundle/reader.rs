@@ -15,7 +15,7 @@ use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
 use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
 use crate::error::{Context, Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
+use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
 
 /// The largest signature file that is read.
 const SIGNATURE_MAX: u64 = 16 * 1024;
@@ -25,44 +25,12 @@ const SIGNATURE_MAX: u64 = 16 * 1024;
 pub struct BundleReader {
     /// The folders that hold parts of it: one for each drive.
     folders: Vec<PathBuf>,
-    contents: Contents,
+    pub(super) contents: Contents,
     digest: Digest,
     key: PublicKey,
-    chunks: Vec<u8>,
-    first_chunks: Vec<u64>,
-    by_digest: std::collections::HashMap<Digest, usize>,
-}
-
-/// One piece of a volume that is not what was signed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Damage {
-    /// The volume.
-    pub volume: String,
-    /// The file: a volume may lie in several folders.
-    pub file: PathBuf,
-    /// Whether no other folder has this piece as it must be.
-    pub lost: bool,
-    /// Which 16 MiB piece of the blob, from 1.
-    pub piece: u64,
-    /// Where the piece begins in the volume.
-    pub offset: u64,
-    /// How long it is.
-    pub length: u64,
-    /// The blob that it belongs to.
-    pub blob: Digest,
-    /// What is wrong with it.
-    pub kind: DamageKind,
-}
-
-/// What is wrong with a piece.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum DamageKind {
-    /// Its bytes have another digest.
-    Changed,
-    /// It cannot be read: the file is too short, or the drive reports an error.
-    Unreadable(String),
+    pub(super) chunks: Vec<u8>,
+    pub(super) first_chunks: Vec<u64>,
+    pub(super) by_digest: std::collections::HashMap<Digest, usize>,
 }
 
 impl BundleReader {
@@ -129,7 +97,7 @@ impl BundleReader {
     }
 
     /// The files that hold a volume: one in most bundles, one for each drive of `meta.tar`.
-    fn copies(&self, volume: usize) -> Vec<PathBuf> {
+    pub(super) fn copies(&self, volume: usize) -> Vec<PathBuf> {
         let name = super::volume_name(volume);
         // A link leads elsewhere than to the drive: it is no volume, and neither is a folder or a pipe.
         let is_volume = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_file());
@@ -154,10 +122,19 @@ impl BundleReader {
 
     /// Reads the bytes of a manifest and checks them against its digest.
     pub fn read(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        self.read_within(descriptor, MANIFEST_SIZE_MAX, "a manifest")
+    }
+
+    /// Reads the bytes of a config and checks them against its digest.
+    pub fn read_config(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        self.read_within(descriptor, CONFIG_SIZE_MAX, "a config")
+    }
+
+    fn read_within(&self, descriptor: &Descriptor, limit: u64, what: &str) -> Result<Bytes> {
         let at = self.place(&descriptor.digest)?;
-        if self.size_of(&descriptor.digest) != Some(descriptor.size) || descriptor.size > MANIFEST_SIZE_MAX {
+        if self.size_of(&descriptor.digest) != Some(descriptor.size) || descriptor.size > limit {
             return Err(Error::verification(format!(
-                "blob {} has not the {} bytes of a manifest",
+                "blob {} has not the {} bytes of {what}",
                 descriptor.digest, descriptor.size
             ))
             .on(Side::Bundle)
@@ -229,84 +206,6 @@ impl BundleReader {
         Ok(())
     }
 
-    /// Checks every chunk of every volume that is there, on all cores. Calls `progress` with bytes read.
-    pub fn check_volumes(&self, progress: &(dyn Fn(u64) + Sync)) -> Vec<Damage> {
-        let jobs = self.chunk_jobs();
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CHECKERS);
-        let mut damages: Vec<Damage> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..workers).map(|_| scope.spawn(|| self.check_jobs(&jobs, &next, progress))).collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
-        damages.sort_by(|a, b| (&a.volume, a.offset).cmp(&(&b.volume, b.offset)));
-        damages
-    }
-
-    fn chunk_jobs(&self) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        for (at, blob) in self.contents.blobs.iter().enumerate() {
-            let mut start = 0;
-            for extent in &blob.extents {
-                for in_extent in (0..extent.length).step_by(usize::try_from(CHUNK_SIZE).unwrap_or(1)) {
-                    let length = CHUNK_SIZE.min(extent.length - in_extent);
-                    jobs.push(Job {
-                        blob: at,
-                        at: start + in_extent,
-                        volume: extent.volume,
-                        offset: extent.offset + in_extent,
-                        length,
-                    });
-                }
-                start += extent.length;
-            }
-        }
-        jobs.sort_by_key(|job| (job.volume, job.offset));
-        jobs
-    }
-
-    fn check_jobs(
-        &self,
-        jobs: &[Job],
-        next: &std::sync::atomic::AtomicUsize,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Vec<Damage> {
-        let mut damages = Vec::new();
-        let mut open: Option<(usize, Vec<OpenCopy>)> = None;
-        while let Some(job) = jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-            if open.as_ref().is_none_or(|(volume, _)| *volume != job.volume) {
-                let copies = self.copies(job.volume);
-                let files = copies.into_iter().map(|path| (open_plain(&path), path)).map(|(file, path)| (path, file));
-                open = Some((job.volume, files.collect()));
-            }
-            // A volume that is missing is reported as such, not chunk by chunk.
-            let Some((_, copies)) = open.as_ref().filter(|(_, copies)| !copies.is_empty()) else { continue };
-            let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
-            let bad: Vec<(&PathBuf, DamageKind)> =
-                copies.iter().filter_map(|(path, file)| Some((path, damage_of(file, job, expected)?))).collect();
-            let lost = bad.len() == copies.len();
-            progress(job.length);
-            damages.extend(bad.into_iter().map(|(file, kind)| self.damage(job, file, lost, kind)));
-        }
-        damages
-    }
-
-    fn damage(&self, job: &Job, file: &Path, lost: bool, kind: DamageKind) -> Damage {
-        Damage {
-            volume: super::volume_name(job.volume),
-            file: file.to_owned(),
-            lost,
-            piece: job.at / CHUNK_SIZE + 1,
-            offset: job.offset,
-            length: job.length,
-            blob: self.contents.blobs.get(job.blob).map_or(Digest::Sha256([0; 32]), |blob| blob.digest),
-            kind,
-        }
-    }
-
     /// What is odd and no damage: volumes of another length, and tar headers that are not as they were written.
     pub fn oddities(&self) -> Vec<String> {
         let mut odd = Vec::new();
@@ -363,36 +262,9 @@ impl BundleReader {
     }
 }
 
-/// How many threads check volumes at once. Each has one buffer.
-const MAX_CHECKERS: usize = 8;
-
-/// A copy of a volume, and the file where it could be opened.
-type OpenCopy = (PathBuf, std::io::Result<File>);
-
-/// One chunk to be checked.
-struct Job {
-    blob: usize,
-    /// Where it begins in the blob.
-    at: u64,
-    volume: usize,
-    /// Where it begins in the volume.
-    offset: u64,
-    length: u64,
-}
-
 impl Source for Arc<BundleReader> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
         self.body(&work.descriptor.digest, offset, work.span.end)
-    }
-}
-
-/// What is wrong with a chunk in one file; `None` for nothing.
-fn damage_of(file: &std::io::Result<File>, job: &Job, expected: Option<Digest>) -> Option<DamageKind> {
-    match file.as_ref().map(|file| hash_range(file, job.offset, job.length)) {
-        Ok(Ok(found)) if Some(found) == expected => None,
-        Ok(Ok(_)) => Some(DamageKind::Changed),
-        Ok(Err(error)) => Some(DamageKind::Unreadable(why(&error))),
-        Err(error) => Some(DamageKind::Unreadable(why(error))),
     }
 }
 
@@ -451,7 +323,7 @@ fn damaged(volume: usize, offset: u64, how: &str) -> Error {
         .help("remove that volume and export to this drive again, which writes only what is missing; every image that does not need it can still be replayed")
 }
 
-fn why(error: &std::io::Error) -> String {
+pub(super) fn why(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the file ends too early".to_owned(),
         _ => error.to_string(),

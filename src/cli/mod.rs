@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, human and JSON rendering. The only part that prints.
 
 mod completions;
+mod deep;
 mod demo;
 mod export;
 mod key;
@@ -74,7 +75,7 @@ enum Command {
     Pull(pull::PullArguments),
     /// Write a signed bundle of a stream to a drive
     Export(export::ExportArguments),
-    /// Check that a bundle is what a trusted key signed, all of it
+    /// Check that a bundle is what a trusted key signed, or a store free of damage
     Verify(verify::VerifyArguments),
     /// Publish a bundle on a registry
     Replay(replay::ReplayArguments),
@@ -194,6 +195,10 @@ struct KeysArgument {
 }
 
 impl KeysArgument {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     fn load(&self, more: &[PathBuf]) -> Result<Vec<PublicKey>> {
         let keys = self.keys.iter().chain(more).map(|path| PublicKey::load(path)).collect::<Result<Vec<_>>>()?;
         if keys.is_empty() {

@@ -2,6 +2,7 @@
 
 mod body;
 mod copy;
+mod parallel;
 mod read;
 
 use std::future::Future;
@@ -9,6 +10,7 @@ use std::ops::Range;
 
 pub use body::{Body, Gone, PIECE_SIZE, Sender};
 pub use copy::{Limits, copy};
+pub use parallel::{WORKERS_MAX, in_parallel};
 pub use read::read_limited;
 
 use crate::error::Result;

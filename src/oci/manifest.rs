@@ -15,6 +15,9 @@ use super::{Descriptor, Digest, MediaType, Platform};
 /// specification, "Pushing Manifests": at least 4 MiB).
 pub const MANIFEST_SIZE_MAX: u64 = 4 * 1024 * 1024;
 
+/// The largest config of an image that is read, in bytes.
+pub const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
+
 /// The most children of one index, or layers of one manifest.
 pub const CHILDREN_MAX: usize = 10_000;
 
@@ -263,6 +266,21 @@ fn texts(annotations: Option<BTreeMap<String, serde_json::Value>>) -> BTreeMap<S
 /// The platform that the config of an image names; `None` where it names none.
 pub fn config_platform(config: &[u8]) -> Option<Platform> {
     serde_json::from_slice::<RawPlatform>(config).ok().and_then(RawPlatform::lower)
+}
+
+/// The digests of the unpacked layers that the config of an image names, in their order (OCI image specification,
+/// "Layer DiffID"). None where it names none.
+pub fn config_diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
+    #[derive(Deserialize)]
+    struct RawConfig {
+        rootfs: Option<RawRootFs>,
+    }
+    #[derive(Deserialize)]
+    struct RawRootFs {
+        diff_ids: Option<Vec<Digest>>,
+    }
+    let config: RawConfig = super::json::parse(config)?;
+    Ok(config.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default())
 }
 
 #[cfg(test)]

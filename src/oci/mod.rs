@@ -11,7 +11,7 @@ pub mod reference;
 
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};
-pub use manifest::{MANIFEST_SIZE_MAX, Manifest};
+pub use manifest::{CONFIG_SIZE_MAX, MANIFEST_SIZE_MAX, Manifest};
 pub use media_type::MediaType;
 pub use name::Name;
 pub use platform::{Platform, PlatformPattern};

@@ -7,12 +7,9 @@ use bytes::Bytes;
 
 use crate::content::{Role, Work, read_limited};
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Descriptor, Manifest, Name, Repository};
+use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Manifest, Name, Repository};
 use crate::registry::{Client, Remote};
 use crate::store::Store;
-
-/// The largest config that is read in order to learn an image's platform.
-const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// What can be done about a document that is what its digest says, and still cannot be carried.
 pub(super) const UNUSABLE: &str =

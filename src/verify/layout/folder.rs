@@ -1,0 +1,165 @@
+//! [`Folder`]: an OCI image layout on disk, read with nothing but the file system.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::Bad;
+use crate::bundle::open_plain;
+use crate::content::PIECE_SIZE;
+use crate::error::{Context, Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, Manifest, json};
+
+/// The marker of a layout.
+pub const OCI_LAYOUT: &str = "oci-layout";
+/// The largest `oci-layout` that is read.
+const OCI_LAYOUT_MAX: u64 = 4 * 1024;
+/// The most files below `blobs/`; their names are in memory.
+const FILES_MAX: usize = 2_000_000;
+
+/// A layout that was opened: its files are listed, and not read yet.
+pub struct Folder {
+    /// The folder.
+    pub root: PathBuf,
+    /// Every blob, with its length.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// What has the name of a blob and is no file.
+    pub irregular: Bad,
+    /// What else lies below `blobs/`.
+    pub oddities: Vec<String>,
+}
+
+impl Folder {
+    /// Checks that `root` is a layout of a version that is known, and lists its blobs.
+    pub fn open(root: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Marker {
+            image_layout_version: String,
+        }
+        let path = root.join(OCI_LAYOUT);
+        let marker: Marker = json::parse(&read_small(&path, OCI_LAYOUT_MAX)?).map_err(|why| unreadable(&path, &why))?;
+        if marker.image_layout_version.split('.').next() != Some("1") {
+            return Err(unreadable(&path, &format!("version {:?} is not known", marker.image_layout_version)));
+        }
+        let (blobs, irregular) = Default::default();
+        let mut folder = Folder { root: root.to_owned(), blobs, irregular, oddities: Vec::new() };
+        folder.list().on(Side::Store).while_(|| format!("list {}", root.join("blobs").display()))?;
+        Ok(folder)
+    }
+
+    fn list(&mut self) -> Result<()> {
+        for algorithm in std::fs::read_dir(self.root.join("blobs"))? {
+            let folder = algorithm?;
+            if !folder.file_type()?.is_dir() {
+                self.odd(&folder.path());
+                continue;
+            }
+            for file in std::fs::read_dir(folder.path())? {
+                let file = file?;
+                let name = [folder.file_name(), file.file_name()].map(|name| name.to_string_lossy().into_owned());
+                match name.join(":").parse::<Digest>() {
+                    Err(_) => self.odd(&file.path()),
+                    Ok(digest) if file.file_type()?.is_file() => {
+                        self.blobs.insert(digest, file.metadata()?.len());
+                    }
+                    Ok(digest) => {
+                        self.irregular.insert(digest, "it is no regular file".into());
+                    }
+                }
+                if self.blobs.len() + self.oddities.len() > FILES_MAX {
+                    return Err(Error::failed(format!("there are more than {FILES_MAX} files")));
+                }
+            }
+        }
+        self.oddities.sort();
+        Ok(())
+    }
+
+    fn odd(&mut self, path: &Path) {
+        self.oddities.push(format!("{} is not named as a blob is, and is not read", path.display()));
+    }
+
+    /// The file of a blob.
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.root.join(digest.layout_path())
+    }
+
+    /// Reads a document of at most `limit` bytes, and compares it with its digest.
+    pub fn read(&self, descriptor: &Descriptor, limit: u64) -> Result<Bytes> {
+        let bytes = read_small(&self.path_of(&descriptor.digest), limit.min(descriptor.size))?;
+        match descriptor.digest.same_algorithm_of(&bytes) {
+            found if found == descriptor.digest => Ok(bytes),
+            found => Err(Error::verification(other(&found)).on(Side::Store)),
+        }
+    }
+
+    /// Reads a manifest, compares it with its digest, and parses it.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        let parsed = Manifest::parse(&descriptor.media_type, &self.read(descriptor, MANIFEST_SIZE_MAX)?);
+        parsed
+            .map_err(|error| Error::verification(error.to_string()))
+            .on(Side::Store)
+            .while_(|| format!("manifest {}", descriptor.digest))
+    }
+
+    /// Reads a blob from its beginning to its end, hands over its pieces, and says what is wrong with it.
+    pub fn read_whole(
+        &self,
+        digest: &Digest,
+        progress: &dyn Fn(u64),
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), String> {
+        let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+        let mut file = open_plain(&self.path_of(digest)).map_err(unreadable)?;
+        let (mut hasher, mut buffer) = (digest.hasher(), vec![0; PIECE_SIZE]);
+        loop {
+            let count = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.map_err(unreadable)?,
+            };
+            let piece = buffer.get(..count).unwrap_or_default();
+            hasher.update(piece);
+            progress(count as u64);
+            take(piece);
+        }
+        match hasher.finish() {
+            found if found == *digest => Ok(()),
+            found => Err(other(&found)),
+        }
+    }
+}
+
+fn other(found: &Digest) -> String {
+    format!("its bytes have the digest {found}")
+}
+
+/// What a file holds is not what it must be.
+pub(super) fn unreadable(path: &Path, why: &str) -> Error {
+    Error::verification(format!("{}: {why}", path.display()))
+        .on(Side::Store)
+        .help("in a store, move that file away and pull again, which writes it anew")
+}
+
+/// Reads a regular file whole, at most `limit` bytes.
+pub(super) fn read_small(path: &Path, limit: u64) -> Result<Bytes> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display()))
+            .help("a store gets it from its first pull; any other layout has to be copied again"),
+        _ => Error::from(error).while_(format!("read {}", path.display())),
+    });
+    let bytes = bytes.on(Side::Store)?;
+    if bytes.len() as u64 > limit {
+        return Err(unreadable(path, &format!("it has more than {limit} bytes")));
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,121 @@
+//! What a store has written down: the images of the latest run of each stream, and what was pushed. Read as files: the
+//! catalog is not needed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::folder::{Folder, read_small, unreadable};
+use super::{DamagedFile, Root, index};
+use crate::error::{Context, Result, Side};
+use crate::image::Image;
+use crate::oci::{Descriptor, Digest, Tag, json};
+
+/// The largest record that is read.
+const RECORD_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// A run, as far as it is read.
+#[derive(Deserialize)]
+struct Run {
+    images: Vec<RunImage>,
+}
+
+#[derive(Deserialize)]
+struct RunImage {
+    repository: String,
+    tags: Vec<Tag>,
+    image: Digest,
+}
+
+/// What was pushed: a manifest of a repository, or a tag.
+#[derive(Deserialize)]
+struct Name {
+    repository: String,
+    tag: Option<Tag>,
+    descriptor: Descriptor,
+}
+
+/// Everything that the records of a store name, and records that cannot be read; `None` where there are no records.
+pub(super) fn roots(folder: &Folder) -> Result<Option<(Vec<Root>, Vec<DamagedFile>)>> {
+    let records = folder.root.join("records");
+    if !records.is_dir() {
+        return Ok(None);
+    }
+    let mut found = Found { images: records.join("images"), roots: Vec::new(), damaged: Vec::new() };
+    for path in latest(files(&records.join("runs"))?) {
+        let images = found.read::<Run>(&path).map(|run| run.images).unwrap_or_default();
+        images.iter().for_each(|entry| found.image(entry));
+    }
+    let names = files(&records.join("names"))?;
+    let names: Vec<Name> = names.iter().filter_map(|path| found.read(path)).collect();
+    let entries = names.into_iter().map(|name| {
+        let text = match &name.tag {
+            Some(tag) => format!("{}:{tag}", name.repository),
+            None => format!("{}@{}", name.repository, name.descriptor.digest),
+        };
+        (Some(text), name.descriptor)
+    });
+    found.roots.extend(index::walked(folder, entries));
+    Ok(Some((found.roots, found.damaged)))
+}
+
+struct Found {
+    images: PathBuf,
+    roots: Vec<Root>,
+    damaged: Vec<DamagedFile>,
+}
+
+impl Found {
+    fn read<T: DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
+        let read = || json::parse(&read_small(path, RECORD_SIZE_MAX)?).map_err(|why| unreadable(path, &why));
+        let note = |error: crate::Error| DamagedFile { file: path.to_owned(), problem: error.to_string() };
+        read().map_err(|error| self.damaged.push(note(error))).ok()
+    }
+
+    /// The record of an image is named by its content.
+    fn image(&mut self, entry: &RunImage) {
+        let path = self.images.join(format!("{}.json", entry.image.hex()));
+        let bytes = read_small(&path, RECORD_SIZE_MAX);
+        let changed = bytes.as_ref().is_ok_and(|bytes| Digest::of(bytes) != entry.image);
+        if changed {
+            let problem = "its bytes have another digest than its name".to_owned();
+            return self.damaged.push(DamagedFile { file: path, problem });
+        }
+        let Some(image) = self.read::<Image>(&path) else { return };
+        let names = entry.tags.iter().map(|tag| format!("{}:{tag}", entry.repository)).collect();
+        self.roots.push(Root { names, image });
+    }
+}
+
+/// The files of a folder; none where there is no such folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list =
+        || -> std::io::Result<Vec<PathBuf>> { std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    match list() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => {
+            let mut paths = listed.on(Side::Store).while_(|| format!("list {}", folder.display()))?;
+            paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+            paths.sort();
+            Ok(paths)
+        }
+    }
+}
+
+/// Of runs, which are named `<stream>-<number>.json`, the last of each stream.
+fn latest(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut last: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
+    for path in paths {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit_once('-'));
+        let Some((stream, Ok(number))) = stem.map(|(stream, number)| (stream.to_owned(), number.parse())) else {
+            continue;
+        };
+        let known = last.entry(stream).or_insert_with(|| (number, path.clone()));
+        if known.0 <= number {
+            *known = (number, path);
+        }
+    }
+    last.into_values().map(|(_, path)| path).collect()
+}
