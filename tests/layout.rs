@@ -178,6 +178,10 @@ async fn every_form_has_the_same_content_and_it_is_all_that_was_kept() {
     let order: Vec<&str> = members.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(order[..3], ["oci-layout", "index.json", "manifest.json"]);
     assert!(order[3..].is_sorted() && order.len() == files.len(), "{order:?}");
+    let padded = files.values().map(|bytes| 512 + bytes.len().next_multiple_of(512)).sum::<usize>() + 1024;
+    let lengths = FORMS[1..].iter().map(|form| fs::read(world.path(form)).unwrap().len()).collect::<Vec<_>>();
+    assert_eq!(lengths[0], padded);
+    assert!(lengths.iter().all(|length| *length <= padded + padded / 1000), "compression makes it longer: {lengths:?}");
     assert_eq!(files["oci-layout"], b"{\"imageLayoutVersion\":\"1.0.0\"}\n");
     let [entry] = parsed(&files, "index.json")["manifests"].as_array().unwrap().clone().try_into().unwrap();
     assert_eq!(entry["digest"], image.root.digest.to_string());

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::LayoutContents;
 use crate::durable;
 use crate::error::{Context, Error, Result, Side};
+use crate::oci::Descriptor;
 
 /// What a layout is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -32,6 +33,9 @@ const ENDINGS: [(&str, Form); 3] = [(".tar", Form::Tar), (".tar.gz", Form::TarGz
 /// Endings that are no form: whoever writes one of them does not want a folder.
 const OTHER_ENDINGS: [&str; 12] =
     [".tgz", ".tzst", ".tbz2", ".txz", ".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".oci"];
+
+/// Of how many bytes that cannot be compressed one more may come; measured: of 3 000 with gzip, of 40 000 with zstd.
+const COMPRESSED_MORE: u64 = 1000;
 
 /// Where a layout goes.
 #[derive(Clone, Debug)]
@@ -82,21 +86,36 @@ impl Place {
     }
 
     /// How many bytes more `contents` needs here at the most. Of an interrupted export a folder keeps its blobs, and an archive
-    /// is written over. Compression is not counted on: layers are compressed already.
+    /// is written over.
     pub fn wanted(&self, contents: &LayoutContents) -> u64 {
         if self.there {
             return 0;
         }
         let partial = self.partial();
         let length = |path: &Path| path.symlink_metadata().ok().filter(|found| found.is_file()).map_or(0, |f| f.len());
-        let reused = match self.form {
-            Form::Folder => {
-                let there = |blob: &crate::oci::Descriptor| length(&partial.join(blob.digest.layout_path()));
-                contents.blobs.iter().map(|blob| there(blob).min(blob.size)).fold(0, u64::saturating_add)
-            }
-            _ => length(&partial),
-        };
+        if self.form != Form::Folder {
+            return archive_size_max(self.form, contents).saturating_sub(length(&partial));
+        }
+        let there = |blob: &Descriptor| length(&partial.join(blob.digest.layout_path())).min(blob.size);
+        let reused = contents.blobs.iter().map(there).fold(0, u64::saturating_add);
         contents.size().saturating_sub(reused)
+    }
+}
+
+/// How long an archive may become. Compression is not counted on: layers are compressed already, and what cannot be made
+/// shorter becomes a little longer.
+fn archive_size_max(form: Form, contents: &LayoutContents) -> u64 {
+    const BLOCK: u64 = 512;
+    let member = |path: &str, size: u64| {
+        let long_name = if path.len() > tar::Header::new_ustar().as_old().name.len() { 2 * BLOCK } else { 0 };
+        long_name + BLOCK + size.next_multiple_of(BLOCK)
+    };
+    let files = contents.files.iter().map(|(path, bytes)| member(path, bytes.len() as u64));
+    let blobs = contents.blobs.iter().map(|blob| member(&blob.digest.layout_path(), blob.size));
+    let plain = files.chain(blobs).fold(2 * BLOCK, u64::saturating_add);
+    match form {
+        Form::Folder | Form::Tar => plain,
+        Form::TarGz | Form::TarZst => plain.saturating_add(plain / COMPRESSED_MORE + BLOCK),
     }
 }
 
@@ -133,6 +152,7 @@ pub(super) fn other_contents(path: &Path) -> Error {
 mod tests {
     use super::*;
     use crate::Kind;
+    use crate::oci::MediaType;
 
     #[test]
     fn the_ending_names_the_form() {
@@ -152,7 +172,6 @@ mod tests {
 
     #[test]
     fn what_an_interrupted_export_left_counts() {
-        use crate::oci::{Descriptor, MediaType};
         let folder = tempfile::tempdir().unwrap();
         let blobs: Vec<Descriptor> =
             [&b"first"[..], b"second"].map(|bytes| Descriptor::of(MediaType::OCTET_STREAM, bytes)).into();
@@ -160,11 +179,12 @@ mod tests {
         let contents = LayoutContents::new(b"{}".to_vec(), b"[]".to_vec(), blobs);
         let all = crate::image::OCI_LAYOUT.len() as u64 + 2 + 2 + 5 + 6;
         let wanted = |name: &str| Place::of(&folder.path().join(name)).unwrap().wanted(&contents);
-        assert_eq!((wanted("x"), wanted("x.tar")), (all, all));
+        let tar = 5 * 2 * 512 + 1024;
+        assert_eq!((wanted("x"), wanted("x.tar"), wanted("x.tar.gz")), (all, tar, tar + 6 + 512));
         std::fs::create_dir_all(folder.path().join("x.partial/blobs/sha256")).unwrap();
         std::fs::write(folder.path().join("x.partial").join(path), "second and more").unwrap();
         std::fs::write(folder.path().join("x.tar.partial"), "0123456789").unwrap();
-        assert_eq!((wanted("x"), wanted("x.tar")), (all - 6, all - 10));
+        assert_eq!((wanted("x"), wanted("x.tar")), (all - 6, tar - 10));
         std::fs::write(folder.path().join("x.tar"), "").unwrap();
         assert_eq!(wanted("x.tar"), 0);
     }
