@@ -71,14 +71,14 @@ impl FolderWriter {
         self.root.join(digest.layout_path())
     }
 
-    /// What is there of a blob; what is there and not right is written again.
+    /// What is there of a blob; what is there and not right is removed, and written again.
     pub(super) async fn status(&self, work: &Work) -> Result<Status> {
         let (path, blob) = (self.path_of(&work.descriptor.digest), work.descriptor.clone());
         let (there, name) = (self.place.there, self.place.path.clone());
         blocking(move || match is_right(&path, &blob)? {
             true => Ok(Status::Present),
             false if there => Err(other_contents(&name).while_(format!("compare blob {}", blob.digest))),
-            false => Ok(Status::From(0)),
+            false => durable::remove(&path).on(Side::Layout).map(|()| Status::From(0)),
         })
         .await
     }

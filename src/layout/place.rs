@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::LayoutContents;
 use crate::durable;
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::Descriptor;
 
 /// What a layout is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -85,20 +84,32 @@ impl Place {
         self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// How many bytes more `contents` needs here at the most. Of an interrupted export a folder keeps its blobs, and an archive
-    /// is written over.
+    /// How many bytes more `contents` needs here at the most. What an interrupted export left is gone on with, written over, or
+    /// removed before anything else is written: all of it counts.
     pub fn wanted(&self, contents: &LayoutContents) -> u64 {
         if self.there {
             return 0;
         }
-        let partial = self.partial();
-        let length = |path: &Path| path.symlink_metadata().ok().filter(|found| found.is_file()).map_or(0, |f| f.len());
-        if self.form != Form::Folder {
-            return archive_size_max(self.form, contents).saturating_sub(length(&partial));
+        let size = match self.form {
+            Form::Folder => contents.size(),
+            form => archive_size_max(form, contents),
+        };
+        size.saturating_sub(length_below(&self.partial(), LAYOUT_DEPTH))
+    }
+}
+
+/// How deep the files of a layout lie as a folder: `blobs/sha256/<hex>`.
+const LAYOUT_DEPTH: usize = 3;
+
+/// How many bytes a file has, or all files of a folder down to `depth`. What cannot be looked at counts nothing.
+fn length_below(path: &Path, depth: usize) -> u64 {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => found.len(),
+        Ok(found) if found.is_dir() && depth > 0 => {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| length_below(&entry.path(), depth - 1)).fold(0, u64::saturating_add)
         }
-        let there = |blob: &Descriptor| length(&partial.join(blob.digest.layout_path())).min(blob.size);
-        let reused = contents.blobs.iter().map(there).fold(0, u64::saturating_add);
-        contents.size().saturating_sub(reused)
+        _ => 0,
     }
 }
 
@@ -152,7 +163,7 @@ pub(super) fn other_contents(path: &Path) -> Error {
 mod tests {
     use super::*;
     use crate::Kind;
-    use crate::oci::MediaType;
+    use crate::oci::{Descriptor, MediaType};
 
     #[test]
     fn the_ending_names_the_form() {
@@ -182,9 +193,12 @@ mod tests {
         let tar = 5 * 2 * 512 + 1024;
         assert_eq!((wanted("x"), wanted("x.tar"), wanted("x.tar.gz")), (all, tar, tar + 6 + 512));
         std::fs::create_dir_all(folder.path().join("x.partial/blobs/sha256")).unwrap();
-        std::fs::write(folder.path().join("x.partial").join(path), "second and more").unwrap();
+        let partial = folder.path().join("x.partial");
+        std::fs::write(partial.join(&path), "second").unwrap();
+        std::fs::write(partial.join(path + ".partial"), "sec").unwrap();
+        std::fs::write(partial.join("blobs/sha256/of-another-content"), "1234").unwrap();
         std::fs::write(folder.path().join("x.tar.partial"), "0123456789").unwrap();
-        assert_eq!((wanted("x"), wanted("x.tar")), (all - 6, tar - 10));
+        assert_eq!((wanted("x"), wanted("x.tar")), (all - 6 - 3 - 4, tar - 10));
         std::fs::write(folder.path().join("x.tar"), "").unwrap();
         assert_eq!(wanted("x.tar"), 0);
     }
