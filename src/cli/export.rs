@@ -39,7 +39,7 @@ pub(super) struct ExportArguments {
     /// The drive, or any folder; the bundle gets a folder of its own in it [default: what the spec says]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
-    /// The key that signs, as `sealift key generate` makes it
+    /// The key that signs, as `sealift key generate` makes it; a bundle needs one
     #[arg(long, value_name = "NAME.key", required_unless_present = "layout")]
     sign_key: Option<PathBuf>,
     /// The largest a volume may be [default: what the spec says, or 4095MiB, which fits on FAT32]

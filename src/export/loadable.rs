@@ -33,7 +33,6 @@ pub struct Loadable {
     /// Its configuration: the image ID that docker and podman show.
     pub config: Digest,
     /// Platforms of it that are in the layout too, and not in `manifest.json`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_platforms: Vec<String>,
 }
 
