@@ -61,6 +61,8 @@ pub enum Side {
     Store,
     /// The bundle on a drive.
     Bundle,
+    /// The image layout that is made for other tools.
+    Layout,
     /// The registry that images go to.
     Target,
 }
@@ -71,6 +73,7 @@ impl fmt::Display for Side {
             Side::Source => "source",
             Side::Store => "store",
             Side::Bundle => "bundle",
+            Side::Layout => "layout",
             Side::Target => "target",
         })
     }

@@ -3,6 +3,9 @@
 //! Choose, number, sign, record, then write. What was recorded can be written again: the same content is the same
 //! bundle with the same number, whichever drive it goes to, and after any interruption.
 
+mod layout;
+mod loadable;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +25,9 @@ use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, MediaType, json};
 use crate::store::Store;
 use crate::store::records::{Failure, Run, RunImage};
+
+pub use layout::{LayoutReport, export_layout};
+pub use loadable::{Loadable, NotLoadable};
 
 /// How an export is made.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 //! ```text
 //! plan   (MirrorSpec, registries, Store)  -> Plan           decides, moves no layer
 //! pull   (Plan, registries)               -> Store
-//! export (stream of a Store, key)         -> bundle         signed, on a drive
+//! export (stream of a Store, key)         -> bundle         signed, on a drive; or a layout for other tools
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
 //! ```
@@ -32,6 +32,7 @@ pub mod yaml;
 
 pub mod bundle;
 pub mod catalog;
+pub mod layout;
 pub mod registry;
 pub mod store;
 

@@ -73,7 +73,7 @@ enum Command {
     Plan(plan::PlanArguments),
     /// Bring what a spec wants into the store
     Pull(pull::PullArguments),
-    /// Write a signed bundle of a stream to a drive
+    /// Write a signed bundle of a stream to a drive, or a plain layout for other tools
     Export(export::ExportArguments),
     /// Check that a bundle is what a trusted key signed, or a store free of damage
     Verify(verify::VerifyArguments),

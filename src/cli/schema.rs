@@ -11,7 +11,7 @@ use super::replay::ReplayReports;
 use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
-use crate::export::ExportReport;
+use crate::export::{ExportReport, LayoutReport};
 use crate::yaml;
 
 /// A document that has a schema.
@@ -31,6 +31,8 @@ pub enum SchemaName {
     PullReport,
     /// What `export --output json` prints.
     ExportReport,
+    /// What `export --layout --output json` prints.
+    LayoutReport,
     /// What `verify --output json` prints.
     VerifyReport,
     /// What `replay --output json` prints.
@@ -52,6 +54,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("plan", SchemaName::Plan),
     ("pull-report", SchemaName::PullReport),
     ("export-report", SchemaName::ExportReport),
+    ("layout-report", SchemaName::LayoutReport),
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
     ("demo-report", SchemaName::DemoReport),
@@ -73,6 +76,7 @@ impl SchemaName {
             SchemaName::Plan => of::<Plans>("plan", "sealift plan"),
             SchemaName::PullReport => of::<PullReports>("pull-report", "sealift pull report"),
             SchemaName::ExportReport => of::<ExportReport>("export-report", "sealift export report"),
+            SchemaName::LayoutReport => of::<LayoutReport>("layout-report", "sealift export --layout report"),
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),

@@ -32,6 +32,18 @@ impl Platform {
         Platform { os: normalise_os(os), architecture, variant, os_version: String::new(), os_features: Vec::new() }
     }
 
+    /// The platform of the machine that this runs on.
+    pub fn of_this_machine() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+            "powerpc64" => "ppc64",
+            "loongarch64" => "loong64",
+            // The others are those of images, or names that are normalised.
+            other => other,
+        };
+        Platform::new(std::env::consts::OS, architecture, "")
+    }
+
     /// BuildKit's `unknown/unknown`, which is no platform.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"

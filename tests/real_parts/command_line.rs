@@ -75,12 +75,13 @@ async fn reports_keep_to_their_schemas() {
     let to = format!("{}/mirror", sides.target.host());
     let key = ["--key", "keys/exporter.pub", "--state", "state"];
     let export = ["export", "reports", "--store", "store", "--to", "drive", "--sign-key", "keys/exporter.key"];
-    let cases: [(&str, i32, Vec<&str>); 10] = [
+    let cases: [(&str, i32, Vec<&str>); 11] = [
         ("check-report", 0, vec!["spec", "check", "spec.yaml"]),
         ("plan", 3, vec!["plan", "spec.yaml", "--store", "store"]),
         ("pull-report", 3, vec!["pull", "spec.yaml", "--store", "store"]),
         ("key-report", 0, vec!["key", "generate", "--out", "keys/another"]),
         ("export-report", 3, export.to_vec()),
+        ("layout-report", 3, vec!["export", "reports", "--store", "store", "--layout", "reports.tar"]),
         ("verify-report", 0, [&["verify", "drive/reports-1-1"][..], &key].concat()),
         ("verify-report", 0, [&["verify", "drive/reports-1-1", "--deep"][..], &key].concat()),
         ("verify-report", 0, vec!["verify", "store", "--deep"]),

@@ -7,6 +7,7 @@ mod command_line;
 mod credentials;
 mod journey;
 mod later;
+mod loading;
 mod serving;
 mod silent;
 mod statuses;

@@ -13,7 +13,10 @@
 )]
 
 mod clients;
+mod confined;
+mod containerd;
 mod debian;
+mod docker;
 mod docker_registry;
 pub mod journey;
 mod machine;
@@ -25,7 +28,9 @@ mod strict;
 mod world;
 
 pub use clients::Clients;
+pub use containerd::Containerd;
 pub use debian::debian_busybox_image;
+pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
 pub use proxy::{Asked, Proxy};
