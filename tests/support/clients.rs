@@ -90,7 +90,8 @@ impl Clients {
     }
 }
 
-fn succeeded(tool: &str, arguments: &[&str], output: Output) -> String {
+/// The standard output of a tool; fails with what it said where it failed.
+pub fn succeeded(tool: &str, arguments: &[&str], output: Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{tool} {}: {}", arguments.join(" "), text(&output.stderr));
     text(&output.stdout)

@@ -13,7 +13,10 @@
 )]
 
 mod clients;
+mod confined;
+mod containerd;
 mod debian;
+mod docker;
 mod docker_registry;
 pub mod journey;
 mod machine;
@@ -22,7 +25,9 @@ mod registry;
 mod strict;
 
 pub use clients::Clients;
+pub use containerd::Containerd;
 pub use debian::debian_busybox_image;
+pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
 pub use push::{push_sample, push_sample_as};
