@@ -45,7 +45,7 @@ impl Docker {
         ];
         let log = folder.path().join("log");
         let daemon = Confined::start("dockerd", &arguments, folder.path(), &log);
-        let mut docker = Docker { daemon: daemon, folder };
+        let mut docker = Docker { daemon, folder };
         docker.answering().await;
         Some(docker)
     }
