@@ -138,13 +138,13 @@ impl Manifest {
         }
     }
 
-    /// The type by which the referrers API lists this manifest: its `artifactType`, else the media
-    /// type of its config (OCI distribution specification, "Listing Referrers").
+    /// The type by which the referrers API lists this manifest: its `artifactType`, or where that is missing or empty the
+    /// media type of its config (OCI distribution specification, "Listing Referrers").
     pub fn referrer_type(&self) -> Option<String> {
         match (&self.artifact_type, &self.content) {
-            (Some(kind), _) => Some(kind.clone()),
-            (None, Content::Image { config, .. }) => Some(config.media_type.as_str().to_owned()),
-            (None, Content::Index { .. }) => None,
+            (Some(kind), _) if !kind.is_empty() => Some(kind.clone()),
+            (_, Content::Image { config, .. }) => Some(config.media_type.as_str().to_owned()),
+            (_, Content::Index { .. }) => None,
         }
     }
 }

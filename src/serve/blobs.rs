@@ -12,6 +12,7 @@ use axum::response::Response;
 use super::fault::{Code, Fault};
 use super::range::{self, Wanted};
 use super::server::{Server, header, with};
+use super::shelf::Removal;
 use super::{CONTENT_DIGEST, empty, etag, stream};
 use crate::oci::{Digest, MediaType};
 
@@ -78,8 +79,11 @@ fn described(response: Response, digest: &Digest, length: u64) -> Response {
 
 /// `DELETE /v2/<name>/blobs/<digest>`
 pub(super) async fn delete(server: &Server, repository: String, digest: Digest) -> Result<Response, Fault> {
-    let deleted = server.change(move |writer| writer.delete_blob(&repository, &digest)).await?;
-    if deleted { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown()) }
+    match server.change(move |writer| writer.delete_blob(&repository, &digest)).await? {
+        Removal::Done => Ok(empty(StatusCode::ACCEPTED)),
+        Removal::NotThere => Err(unknown()),
+        Removal::Never => Err(Fault::new(Code::Unsupported, "blobs are not removed here; delete the manifest")),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use super::path::PathFault;
 use crate::error::Error;
 use crate::oci::Digest;
 
-/// The codes of the specification that this registry uses, and the ones that clients know for the rest.
+/// The codes of the specification that this registry uses. It allows no others in answers of the 400s; `UNKNOWN`, which
+/// clients know, stands in those of the 500s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
     BlobUnknown,
@@ -22,7 +23,6 @@ pub(super) enum Code {
     ManifestUnknown,
     NameInvalid,
     NameUnknown,
-    NumberInvalid,
     SizeInvalid,
     TooManyRequests,
     Unknown,
@@ -41,7 +41,6 @@ impl Code {
             Code::ManifestUnknown => "MANIFEST_UNKNOWN",
             Code::NameInvalid => "NAME_INVALID",
             Code::NameUnknown => "NAME_UNKNOWN",
-            Code::NumberInvalid => "PAGINATION_NUMBER_INVALID",
             Code::SizeInvalid => "SIZE_INVALID",
             Code::TooManyRequests => "TOOMANYREQUESTS",
             Code::Unknown => "UNKNOWN",

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::shelf::{Committed, Shelf, ShelfWriter, Upload};
+use super::shelf::{Committed, Removal, Shelf, ShelfWriter, Upload};
 use crate::content::Body;
 use crate::error::{Error, Result};
 use crate::oci::Name;
@@ -154,9 +154,10 @@ impl ShelfWriter for MemoryShelf {
         })
     }
 
-    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<bool> {
+    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<Removal> {
         let mut content = self.lock();
-        Ok(content.repositories.get_mut(repository).is_some_and(|found| found.blobs.remove(digest)))
+        let removed = content.repositories.get_mut(repository).is_some_and(|found| found.blobs.remove(digest));
+        Ok(if removed { Removal::Done } else { Removal::NotThere })
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 pub use bundle_shelf::BundleShelf;
 pub use memory::MemoryShelf;
 pub use running::Running;
-pub use shelf::{Committed, Shelf, ShelfWriter, Upload};
+pub use shelf::{Committed, Removal, Shelf, ShelfWriter, Upload};
 pub use store_shelf::StoreShelf;
 
 use crate::error::{Context, Error, Result};

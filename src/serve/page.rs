@@ -1,5 +1,7 @@
 //! Lists by pages: `n`, `last` and `Link` (distribution specification, "Listing Tags").
 
+use axum::http::StatusCode;
+
 use super::fault::{Code, Fault};
 use super::query::Query;
 
@@ -18,7 +20,7 @@ pub(super) struct Page {
 /// The page of `items` that `query` asks for. `path` is what the next page is asked at.
 pub(super) fn cut(mut items: Vec<String>, query: &Query, path: &str) -> Result<Page, Fault> {
     let asked = match query.get("n") {
-        Some(text) => Some(text.parse::<usize>().map_err(|_| Fault::new(Code::NumberInvalid, "n is no number"))?),
+        Some(text) => Some(text.parse::<usize>().map_err(|_| no_number())?),
         None => None,
     };
     items.sort_by_cached_key(|item| order(item));
@@ -36,6 +38,11 @@ pub(super) fn cut(mut items: Vec<String>, query: &Query, path: &str) -> Result<P
         _ => None,
     };
     Ok(Page { items, link })
+}
+
+/// The specification has no code for it.
+fn no_number() -> Fault {
+    Fault::new(Code::Unsupported, "n is no number").status(StatusCode::BAD_REQUEST)
 }
 
 /// "Lexical order (i.e. case-insensitive alphanumeric order)"; where only the case differs, byte order, so that

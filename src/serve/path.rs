@@ -7,8 +7,8 @@ use crate::oci::{Digest, Registry, Repository};
 /// The longest path that is looked at, in bytes: a name of 255, a digest of 135, and room for the words.
 const PATH_MAX: usize = 1024;
 
-/// The length of an upload's id: 128 random bits in hex.
-pub(super) const UPLOAD_ID_LENGTH: usize = 32;
+/// The lengths of the groups of hex digits that a UUID is written in.
+pub(super) const UUID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,9 +71,8 @@ pub(super) fn parse(path: &str) -> Result<Endpoint, PathFault> {
             Ok(Endpoint::Uploads(repository(name)?))
         }
         [name @ .., "blobs", "uploads", id] => {
-            let legal = id.len() == UPLOAD_ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
             let name = repository(name)?;
-            if legal { Ok(Endpoint::Upload(name, (*id).to_owned())) } else { Err(PathFault::Unknown) }
+            if is_uuid(id) { Ok(Endpoint::Upload(name, (*id).to_owned())) } else { Err(PathFault::Unknown) }
         }
         [name @ .., "blobs", blob] => Ok(Endpoint::Blob(repository(name)?, digest(blob)?)),
         _ => Err(PathFault::Unknown),
@@ -103,6 +102,11 @@ fn manifest_name(part: &str) -> Result<Name, PathFault> {
     text.parse().map(Name::Tag).map_err(|_| PathFault::Reference)
 }
 
+fn is_uuid(id: &str) -> bool {
+    let groups = id.split('-').map(str::len);
+    groups.eq(UUID_GROUPS) && id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
 fn decode_colon(part: &str) -> String {
     part.replace("%3A", ":").replace("%3a", ":")
 }
@@ -120,7 +124,7 @@ mod tests {
     #[test]
     fn every_endpoint() {
         let tag = |text: &str| Name::Tag(text.parse().unwrap());
-        let id = "0123456789abcdef0123456789abcdef";
+        let id = "01234567-89ab-4def-8123-456789abcdef";
         let rows = [
             ("/v2".to_owned(), Endpoint::Base),
             ("/v2/".to_owned(), Endpoint::Base),

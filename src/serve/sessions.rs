@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::fault::{Code, Fault};
-use super::path::UPLOAD_ID_LENGTH;
+use super::path::UUID_GROUPS;
 use super::shelf::Upload;
 use crate::error::Error;
 use crate::oci::digest::to_hex;
@@ -56,9 +56,7 @@ impl Sessions {
 
     /// Takes a new upload in; its id. Forgets idle ones before, and may block while their files are removed.
     pub fn insert(&self, repository: &str, upload: Box<dyn Upload>) -> Result<String, Fault> {
-        let mut id = [0; UPLOAD_ID_LENGTH / 2];
-        aws_lc_rs::rand::fill(&mut id).map_err(|_| Error::failed("no random numbers are to be had"))?;
-        let id = to_hex(&id);
+        let id = new_id()?;
         let slot = Arc::new(AsyncMutex::new(Some(upload)));
         let entry = Entry { repository: repository.to_owned(), slot, used: Instant::now() };
         drop(self.take_idle());
@@ -124,6 +122,23 @@ impl Held {
     pub fn take(&mut self) -> Result<Box<dyn Upload>, Fault> {
         self.0.take().ok_or_else(unknown)
     }
+}
+
+/// A random UUID, which the specification wants in the location of an upload ("Pushing blobs"): 122 random bits that
+/// nobody guesses, version 4, variant 1 (RFC 9562, section 5.4).
+fn new_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::failed("no random numbers are to be had"))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = to_hex(&bytes);
+    let (mut rest, mut groups) = (hex.as_str(), Vec::new());
+    for length in UUID_GROUPS {
+        let (group, others) = rest.split_at(length);
+        groups.push(group);
+        rest = others;
+    }
+    Ok(groups.join("-"))
 }
 
 fn unknown() -> Fault {

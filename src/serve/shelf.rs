@@ -60,8 +60,8 @@ pub trait ShelfWriter: Send + Sync {
     /// Removes a tag; or a manifest with every tag of it. `false` when it was not there.
     fn delete_manifest(&self, repository: &str, name: &Name) -> Result<bool>;
 
-    /// Removes a blob from a repository. `false` when it was not there.
-    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<bool>;
+    /// Removes a blob from a repository.
+    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<Removal>;
 }
 
 /// A blob on its way in. Dropped without [`Upload::commit`], it leaves nothing behind.
@@ -74,6 +74,17 @@ pub trait Upload: Send {
 
     /// Keeps what was taken, when its digest is `expected`.
     fn commit(self: Box<Self>, expected: &Digest) -> Result<Committed>;
+}
+
+/// What came of the wish to remove a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Done,
+    /// It was not there.
+    NotThere,
+    /// It is there, and this shelf removes no blobs.
+    Never,
 }
 
 /// How an upload ended.

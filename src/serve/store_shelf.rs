@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 
 use super::shown::Shown;
-use super::{Committed, Shelf, ShelfWriter, Upload};
+use super::{Committed, Removal, Shelf, ShelfWriter, Upload};
 use crate::content::Body;
 use crate::error::{Error, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
@@ -136,8 +136,8 @@ impl ShelfWriter for StoreShelf {
     }
 
     /// Blobs are shared by all repositories and streams: none is removed at a client's word.
-    fn delete_blob(&self, _repository: &str, _digest: &Digest) -> Result<bool> {
-        Ok(false)
+    fn delete_blob(&self, _repository: &str, digest: &Digest) -> Result<Removal> {
+        Ok(if self.store.size_of(digest).is_some() { Removal::Never } else { Removal::NotThere })
     }
 }
 

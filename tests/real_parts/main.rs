@@ -1,10 +1,11 @@
-//! The whole way with real parts: the sealift binary, Debian's docker-registry on both sides, skopeo, podman, openssl,
-//! coreutils and tar, and a true image from real packages.
+//! The whole way with real parts: the sealift binary, Debian's docker-registry on both sides, skopeo, podman, dockerd,
+//! containerd, openssl, coreutils and tar, and a true image from real packages.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod command_line;
 mod credentials;
+mod engines;
 mod journey;
 mod later;
 mod loading;
@@ -90,6 +91,19 @@ async fn verify(machine: &Machine, bundle: &str) -> Value {
 async fn replay(machine: &Machine, status: i32, bundle: &str, to: &str) -> Value {
     let arguments = ["replay", bundle, "--to", to, "--key", "keys/exporter.pub", "--state", "state"];
     machine.json_to(status, &arguments).await
+}
+
+/// Debian's busybox at a registry, its platforms in a store and in a bundle; `None` when the test is to be skipped.
+async fn carried(platforms: &str) -> Option<(Machine, DockerRegistry, SampleImage, String)> {
+    let image = debian_busybox_image()?;
+    let source = DockerRegistry::start().await?;
+    push_sample(&source.url(), "debian/busybox", Some("1"), &image).await;
+    let machine = Machine::new();
+    let images = [(format!("{}/debian/busybox", source.host()), "tags: {exact: [\"1\"]}")];
+    machine.write("spec.yaml", &spec("served", platforms, &images));
+    pull(&machine, "spec.yaml").await;
+    let bundle = export(&machine, "served", VOLUME_SIZE).await;
+    Some((machine, source, image, bundle))
 }
 
 /// The entry of a report's image whose source ends with `repository`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
+mod conformance;
 mod pull;
 mod push;
 mod refusals;
@@ -17,6 +18,24 @@ use serde_json::{Value, json};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The only codes that the specification allows in answers of the 400s ("Error Codes").
+const CODES: [&str; 14] = [
+    "BLOB_UNKNOWN",
+    "BLOB_UPLOAD_INVALID",
+    "BLOB_UPLOAD_UNKNOWN",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "MANIFEST_UNKNOWN",
+    "NAME_INVALID",
+    "NAME_UNKNOWN",
+    "SIZE_INVALID",
+    "UNAUTHORIZED",
+    "DENIED",
+    "UNSUPPORTED",
+    "TOOMANYREQUESTS",
+];
 
 struct Registry {
     running: Running,
@@ -68,7 +87,12 @@ impl Registry {
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.unwrap() }
+        let answer = Answer { status, headers, body: response.bytes().await.unwrap() };
+        if (400..500).contains(&status) && !answer.body.is_empty() {
+            let codes = answer.codes();
+            assert!(!codes.is_empty() && codes.iter().all(|code| CODES.contains(&code.as_str())), "{path}: {codes:?}");
+        }
+        answer
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -17,11 +17,11 @@ use super::{OCI_INDEX, OCI_MANIFEST, Registry, image, seeded};
 async fn every_error_has_its_code() {
     let (registry, image) = seeded().await;
     let none = Digest::of(b"nothing has this digest");
-    let upload = "/v2/team/app/blobs/uploads/00000000000000000000000000000000";
+    let upload = "/v2/team/app/blobs/uploads/00000000-0000-4000-8000-000000000000";
     let rows: Vec<(&str, String, &str, &str, u16, &str)> = vec![
         ("GET", "/v2/none/tags/list".into(), "", "", 404, "NAME_UNKNOWN"),
         ("GET", "/v2/Team/tags/list".into(), "", "", 400, "NAME_INVALID"),
-        ("GET", "/v2/team/app/tags/list?n=x".into(), "", "", 400, "PAGINATION_NUMBER_INVALID"),
+        ("GET", "/v2/team/app/tags/list?n=x".into(), "", "", 400, "UNSUPPORTED"),
         ("GET", "/v2/team/app/manifests/none".into(), "", "", 404, "MANIFEST_UNKNOWN"),
         ("GET", "/v2/none/manifests/1.0".into(), "", "", 404, "MANIFEST_UNKNOWN"),
         ("GET", "/v2/team/app/manifests/.illegal".into(), "", "", 404, "MANIFEST_UNKNOWN"),
@@ -139,7 +139,7 @@ async fn a_read_only_shelf_takes_nothing() {
     for (method, path) in [
         ("POST", "/v2/app/blobs/uploads/".to_owned()),
         ("POST", format!("/v2/app/blobs/uploads/?mount={digest}&from=app")),
-        ("PATCH", "/v2/app/blobs/uploads/00000000000000000000000000000000".to_owned()),
+        ("PATCH", "/v2/app/blobs/uploads/00000000-0000-4000-8000-000000000000".to_owned()),
         ("PUT", "/v2/app/manifests/1".to_owned()),
         ("DELETE", "/v2/app/manifests/1".to_owned()),
         ("DELETE", format!("/v2/app/blobs/{digest}")),

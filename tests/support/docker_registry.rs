@@ -1,4 +1,4 @@
-//! [`DockerRegistry`]: Debian's docker-registry (distribution 2.8) on a free loopback port.
+//! [`DockerRegistry`]: Debian's docker-registry (distribution 2.8), or another version of it, on a free loopback port.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ const OWN_ACCESS_LOG: &str = "access.log";
 
 /// How the registry is set up.
 pub struct Settings {
+    /// Another version than Debian's.
+    pub program: Option<PathBuf>,
     /// Whether manifests and blobs may be deleted.
     pub delete: bool,
     /// Lines of YAML below `http:`, indented by two spaces; for example `  tls: {…}`.
@@ -27,7 +29,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { delete: true, http: String::new(), sections: String::new(), access_log: None }
+        Settings { program: None, delete: true, http: String::new(), sections: String::new(), access_log: None }
     }
 }
 
@@ -63,9 +65,10 @@ impl DockerRegistry {
 
     /// Starts one; `None` when the test is to be skipped.
     pub async fn start_with(settings: Settings) -> Option<Self> {
-        if !super::have(&["docker-registry"]) {
+        if settings.program.is_none() && !super::have(&["docker-registry"]) {
             return None;
         }
+        let program = settings.program.clone().unwrap_or_else(|| "docker-registry".into());
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yml");
         std::fs::write(&config, config_text(&settings, folder.path())).unwrap();
@@ -75,11 +78,13 @@ impl DockerRegistry {
             Some(path) => Stdio::from(File::create(path).unwrap()),
             None => Stdio::null(),
         };
-        let process = Command::new("docker-registry")
+        let process = Command::new(program)
             .arg("serve")
             .arg(&config)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // Version 3 looks for a collector of traces otherwise.
+            .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(File::create(folder.path().join("log")).unwrap())

@@ -15,6 +15,7 @@
 mod clients;
 mod confined;
 mod containerd;
+mod counterparts;
 mod debian;
 mod docker;
 mod docker_registry;
@@ -29,6 +30,7 @@ mod world;
 
 pub use clients::Clients;
 pub use containerd::Containerd;
+pub use counterparts::{Counterparts, counterpart};
 pub use debian::debian_busybox_image;
 pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
