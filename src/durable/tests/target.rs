@@ -13,7 +13,7 @@ use super::fixture::PLATFORMS;
 use crate::content::Body;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
-use crate::serve::{Committed, MemoryShelf, Shelf, ShelfWriter, Upload};
+use crate::serve::{Committed, MemoryShelf, Removal, Shelf, ShelfWriter, Upload};
 
 /// When a replay is stopped.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +125,7 @@ impl ShelfWriter for Stopping {
         self.step(|| self.shelf.delete_manifest(repository, name))
     }
 
-    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<bool> {
+    fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<Removal> {
         self.step(|| self.shelf.delete_blob(repository, digest))
     }
 }
