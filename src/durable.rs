@@ -8,11 +8,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::error::{Context, Error, Result};
 
-/// How many bytes may be written before they are handed to the device. Without it a large file sits in memory
-/// until the end, and the last sync takes minutes on a slow drive.
+/// How many bytes may be written before they are handed to the device, while the next ones are written. Without it a large
+/// file sits in memory until the end, and the last sync takes minutes on a slow drive. At most twice as many wait in memory.
 const SYNC_EVERY: u64 = 32 * 1024 * 1024;
 
 /// What the names of files made by [`Writer::unique`] end in.
@@ -25,6 +26,8 @@ pub struct Writer {
     path: PathBuf,
     position: u64,
     unsynced: u64,
+    /// A sync that goes on while more is written.
+    syncing: Option<JoinHandle<std::io::Result<()>>>,
     unique: bool,
 }
 
@@ -48,7 +51,7 @@ impl Writer {
             outcome => outcome,
         };
         let file = opened.while_(|| format!("write {}", path.display()))?;
-        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, unique: false })
+        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, syncing: None, unique: false })
     }
 
     /// Creates a file in `folder` under a name that nobody else has. It is random, because a process id is the same in
@@ -59,7 +62,7 @@ impl Writer {
         let path = folder.join(format!("{:032x}.{UNIQUE_EXTENSION}", u128::from_be_bytes(name)));
         let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = created.while_(|| format!("write {}", path.display()))?;
-        Ok(Writer { file, path, position: 0, unsynced: 0, unique: true })
+        Ok(Writer { file, path, position: 0, unsynced: 0, syncing: None, unique: true })
     }
 
     /// The temporary name.
@@ -83,13 +86,29 @@ impl Writer {
         self.position += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_EVERY {
-            self.sync()?;
+            self.begin_sync()?;
         }
         Ok(())
     }
 
+    /// Hands everything written to the device while the caller goes on. The one before has to be over first.
+    fn begin_sync(&mut self) -> Result<()> {
+        self.end_sync()?;
+        let file = self.file.try_clone().while_(|| format!("sync {}", self.path.display()))?;
+        self.syncing = Some(std::thread::spawn(move || file.sync_data()));
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Waits for a sync that goes on. Its error is told to nobody else: the kernel reports one once for an open file.
+    fn end_sync(&mut self) -> Result<()> {
+        let Some(thread) = self.syncing.take() else { return Ok(()) };
+        self.trusted(thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the sync was broken off"))))
+    }
+
     /// Hands everything written to the device. After an error the file is gone, see [`Writer::trusted`].
     pub fn sync(&mut self) -> Result<()> {
+        self.end_sync()?;
         self.trusted(self.file.sync_data())?;
         self.unsynced = 0;
         Ok(())
@@ -121,6 +140,7 @@ impl Writer {
     ///
     /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
     pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
+        self.end_sync()?;
         self.trusted(self.file.sync_all())?;
         rename(&self.path, name)?;
         self.unique = false;
@@ -281,7 +301,7 @@ mod tests {
             fs::write(&partial, b"half").unwrap();
             // This device knows no sync, and says so.
             let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
-            Writer { file, path: partial.clone(), position: 4, unsynced: 4, unique: false }
+            Writer { file, path: partial.clone(), position: 4, unsynced: 4, syncing: None, unique: false }
         };
         assert!(unsyncable().sync().is_err());
         assert!(!partial.exists());
