@@ -1,5 +1,6 @@
 //! Medium 3: what travels. `docs/bundle-format.md` is the contract; this module is one implementation of it.
 
+mod compare;
 mod contents;
 mod frame;
 mod layout;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::compare::{chunk_digest, hash_range, workers};
 use super::contents::{ASK_MAKER, Contents, Member};
 use super::plain::{WRITE_AGAIN, open_plain, read_file};
 use super::signature::untrusted;
-use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
-use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
+use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work, read_piece};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
 
@@ -233,10 +233,9 @@ impl BundleReader {
     pub fn check_volumes(&self, progress: &(dyn Fn(u64) + Sync)) -> Vec<Damage> {
         let jobs = self.chunk_jobs();
         let next = std::sync::atomic::AtomicUsize::new(0);
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_CHECKERS);
         let mut damages: Vec<Damage> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                (0..workers).map(|_| scope.spawn(|| self.check_jobs(&jobs, &next, progress))).collect();
+                (0..workers()).map(|_| scope.spawn(|| self.check_jobs(&jobs, &next, progress))).collect();
             threads
                 .into_iter()
                 .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -363,9 +362,6 @@ impl BundleReader {
     }
 }
 
-/// How many threads check volumes at once. Each has one buffer.
-const MAX_CHECKERS: usize = 8;
-
 /// A copy of a volume, and the file where it could be opened.
 type OpenCopy = (PathBuf, std::io::Result<File>);
 
@@ -383,6 +379,10 @@ struct Job {
 impl Source for Arc<BundleReader> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
         self.body(&work.descriptor.digest, offset, work.span.end)
+    }
+
+    fn is_checked(&self) -> bool {
+        true
     }
 }
 
@@ -416,10 +416,8 @@ fn stream_chunk(
     let mut at = 0;
     while at < length {
         let now = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_SIZE);
-        let mut piece = BytesMut::zeroed(now);
-        file.read_exact_at(&mut piece, place + at)?;
+        let piece = read_piece(file, place + at, now)?;
         hasher.update(&piece);
-        let piece = piece.freeze();
         let from = wanted.start.saturating_sub(at).min(now as u64);
         let to = wanted.end.saturating_sub(at).min(now as u64);
         at += now as u64;
