@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::content::{Limits, Role, Source, Work, copy};
 use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
-use crate::image::index_json;
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::plan::{Plan, PlannedImage};
@@ -175,7 +174,7 @@ fn refuse_when_full(store: &Store, blobs: &[Needed]) -> Result<()> {
         .help("free space, or choose fewer images or platforms; nothing was fetched"))
 }
 
-/// Writes the records of the images and of the run, then `index.json`.
+/// Writes the records of the images and of the run, then `index.json` where it changes.
 fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>) -> Result<Run> {
     let mut images = Vec::with_capacity(plan.images.len());
     for (at, planned) in plan.images.iter().enumerate() {
@@ -197,18 +196,10 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>) -> Res
         failed: plan.failed.clone(),
     };
     store.put_run(&mut run)?;
-    write_index(store)?;
-    Ok(run)
-}
-
-/// `index.json` of the store: every tag of the latest run of every stream.
-fn write_index(store: &Store) -> Result<()> {
     let mut references = Vec::new();
-    for stream in store.catalog().streams()? {
-        let Some(run) = store.latest_run(&stream)? else { continue };
-        for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
-            references.extend(store.image(&entry.image)?.named(&entry.tags)?);
-        }
+    for (planned, entry) in plan.images.iter().zip(&run.images).filter(|(_, entry)| entry.problem.is_none()) {
+        references.extend(planned.image.named(&entry.tags)?);
     }
-    store.write_index(&index_json(&references)?)
+    store.list(&run, &references)?;
+    Ok(run)
 }

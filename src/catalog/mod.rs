@@ -20,7 +20,7 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The steps from an empty file to the current schema; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// File systems over a network, on which SQLite's shared memory does not work (`statfs` magic numbers).
 const NETWORK_FILE_SYSTEMS: [(i64, &str); 5] =
@@ -49,7 +49,7 @@ impl Catalog {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection
             .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
                  PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
             )
             .map_err(damaged)?;
@@ -64,8 +64,7 @@ impl Catalog {
 
     /// Notes that the catalog knows what the records say.
     pub fn set_filled(&self) -> Result<()> {
-        self.connection().execute("INSERT INTO filled (at) VALUES (datetime('now'))", [])?;
-        Ok(())
+        self.durably(|connection| connection.execute("INSERT INTO filled (at) VALUES (datetime('now'))", [])).map(drop)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -73,7 +72,29 @@ impl Catalog {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a blob that is durable, with the digests of its chunks.
+    /// Makes everything that `work` notes one transaction, so that it is synced once.
+    pub fn together(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.connection().execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
+        let done = work();
+        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        self.connection().execute_batch(&format!("{end}; PRAGMA synchronous = NORMAL"))?;
+        done
+    }
+
+    /// Does `work` with a full sync, so that a power loss cannot take it back.
+    fn durably<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let connection = self.connection();
+        if !connection.is_autocommit() {
+            return Ok(work(&connection)?);
+        }
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        let done = work(&connection);
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+        Ok(done?)
+    }
+
+    /// Notes a blob that is durable, with the digests of its chunks. Not synced by itself, for it is written once for each
+    /// blob of a pull: after a power loss the rows of the last moments may be missing, and are computed again.
     pub fn put_blob(&self, digest: &Digest, size: u64, chunks: &[u8]) -> Result<()> {
         self.connection()
             .prepare_cached("INSERT OR REPLACE INTO blobs (digest, size, chunks) VALUES (?1, ?2, ?3)")?
@@ -90,11 +111,12 @@ impl Catalog {
 
     /// Notes a run whose record is durable.
     pub fn put_run(&self, stream: &str, number: u64, started: &str) -> Result<()> {
-        self.connection().execute(
-            "INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)",
-            params![stream, number.cast_signed(), started],
-        )?;
-        Ok(())
+        self.durably(|connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO runs (stream, number, started) VALUES (?1, ?2, ?3)")?
+                .execute(params![stream, number.cast_signed(), started])
+        })
+        .map(drop)
     }
 
     /// The number of the latest run of `stream`.
@@ -113,13 +135,40 @@ impl Catalog {
         Ok(streams)
     }
 
+    /// What `index.json` lists of `stream`, and as of which run.
+    pub fn listing(&self, stream: &str) -> Result<Option<(u64, String)>> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("SELECT run, entries FROM listings WHERE stream = ?1")?;
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?));
+        Ok(query.query_row(params![stream], row).optional()?)
+    }
+
+    /// The run as of which `index.json` lists `stream`.
+    pub fn listed_run(&self, stream: &str) -> Result<Option<u64>> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("SELECT run FROM listings WHERE stream = ?1")?;
+        let run = query.query_row(params![stream], |row| row.get::<_, i64>(0)).optional()?;
+        Ok(run.map(i64::cast_unsigned))
+    }
+
+    /// Notes what `index.json` lists of `stream` as of `run`.
+    pub fn put_listing(&self, stream: &str, run: u64, entries: &str) -> Result<()> {
+        self.connection()
+            .prepare_cached("INSERT OR REPLACE INTO listings (stream, run, entries) VALUES (?1, ?2, ?3)")?
+            .execute(params![stream, run.cast_signed(), entries])?;
+        Ok(())
+    }
+
     /// Notes a number that was given to a bundle.
     pub fn put_bundle(&self, stream: &str, epoch: u64, sequence: u64, digest: &Digest) -> Result<()> {
-        self.connection().execute(
-            "INSERT OR REPLACE INTO bundles (stream, epoch, sequence, digest) VALUES (?1, ?2, ?3, ?4)",
-            params![stream, epoch.cast_signed(), sequence.cast_signed(), digest.to_string()],
-        )?;
-        Ok(())
+        self.durably(|connection| {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO bundles (stream, epoch, sequence, digest) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![stream, epoch.cast_signed(), sequence.cast_signed(), digest.to_string()])
+        })
+        .map(drop)
     }
 
     /// The highest number of `stream`: epoch and sequence.

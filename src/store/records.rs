@@ -45,6 +45,14 @@ pub struct Run {
     pub failed: Vec<Failure>,
 }
 
+/// What the catalog knows of a run: reading all of each would fill the memory with what is thrown away.
+#[derive(Deserialize)]
+struct RunHead {
+    stream: String,
+    number: u64,
+    started: String,
+}
+
 /// One image of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -244,19 +252,21 @@ impl Store {
     /// Fills a new catalog from the records. Chunk digests are not among them: they are computed when they are
     /// needed.
     pub(super) fn fill_catalog(&self) -> Result<()> {
-        for path in self.record_files("records/runs")? {
-            let (run, _) = self.read_record::<Run>(&path)?;
-            self.catalog.put_run(&run.stream, run.number, &run.started)?;
-        }
-        for folder in self.entries("records/bundles")? {
-            let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
-                continue;
-            };
-            if let Some((contents, _)) = self.bundle(&name)? {
-                self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(&contents))?;
+        self.catalog.together(|| {
+            for path in self.record_files("records/runs")? {
+                let (run, _) = self.read_record::<RunHead>(&path)?;
+                self.catalog.put_run(&run.stream, run.number, &run.started)?;
             }
-        }
-        self.catalog.set_filled()
+            for folder in self.entries("records/bundles")? {
+                let Some(name) = folder.file_name().and_then(|name| name.to_str()?.parse::<BundleName>().ok()) else {
+                    continue;
+                };
+                if let Some((contents, _)) = self.bundle(&name)? {
+                    self.catalog.put_bundle(&name.stream, name.epoch, name.sequence, &Digest::of(&contents))?;
+                }
+            }
+            self.catalog.set_filled()
+        })
     }
 
     fn record_files(&self, folder: &str) -> Result<Vec<PathBuf>> {
