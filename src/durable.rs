@@ -14,11 +14,12 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use crate::error::{Context, Error, Result};
 
-/// How many bytes may be written before they are handed to the device. Without it a large file sits in memory
-/// until the end, and the last sync takes minutes on a slow drive.
+/// How many bytes may be written before they are handed to the device, while the next ones are written. Without it a large
+/// file sits in memory until the end, and the last sync takes minutes on a slow drive. At most twice as many wait in memory.
 const SYNC_EVERY: u64 = 32 * 1024 * 1024;
 
 /// What the names of files made by [`Writer::unique`] end in.
@@ -34,6 +35,8 @@ pub struct Writer {
     path: PathBuf,
     position: u64,
     unsynced: u64,
+    /// A sync that goes on while more is written.
+    syncing: Option<JoinHandle<std::io::Result<()>>>,
     unique: bool,
 }
 
@@ -53,7 +56,7 @@ impl Writer {
             outcome => outcome,
         };
         let file = opened.while_(|| format!("write {}", path.display()))?;
-        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, unique: false })
+        Ok(Writer { file, path: path.to_owned(), position: keep, unsynced: 0, syncing: None, unique: false })
     }
 
     /// Creates a file in `folder` under a name that nobody else has. It is random, because a process id is the same in
@@ -69,7 +72,7 @@ impl Writer {
             // Between the two lines it looked like left over, and may have been removed.
             let ours = file.try_lock().is_ok() && file.metadata().is_ok_and(|found| found.nlink() > 0);
             if ours {
-                return Ok(Writer { file, path, position: 0, unsynced: 0, unique: true });
+                return Ok(Writer { file, path, position: 0, unsynced: 0, syncing: None, unique: true });
             }
         }
         Err(Error::failed(format!("temporary files in {} cannot be locked", folder.display()))
@@ -97,13 +100,30 @@ impl Writer {
         self.position += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_EVERY {
-            self.sync()?;
+            self.begin_sync()?;
         }
         Ok(())
     }
 
+    /// Hands everything written to the device while the caller goes on. The one before has to be over first.
+    fn begin_sync(&mut self) -> Result<()> {
+        self.end_sync()?;
+        let file = self.file.try_clone().while_(|| format!("sync {}", self.path.display()))?;
+        let path = self.path.clone();
+        self.syncing = Some(std::thread::spawn(move || disk::sync_data(&path, &file)));
+        self.unsynced = 0;
+        Ok(())
+    }
+
+    /// Waits for a sync that goes on. Its error is told to nobody else: the kernel reports one once for an open file.
+    fn end_sync(&mut self) -> Result<()> {
+        let Some(thread) = self.syncing.take() else { return Ok(()) };
+        self.trusted(thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the sync was broken off"))))
+    }
+
     /// Hands everything written to the device. After an error the file is gone, see [`Writer::trusted`].
     pub fn sync(&mut self) -> Result<()> {
+        self.end_sync()?;
         self.trusted(disk::sync_data(&self.path, &self.file))?;
         self.unsynced = 0;
         Ok(())
@@ -135,6 +155,7 @@ impl Writer {
     ///
     /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
     pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
+        self.end_sync()?;
         self.trusted(disk::sync_all(&self.path, &self.file))?;
         rename(&self.path, name)?;
         self.unique = false;

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::error::{Context, Error, Result, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Name, Tag};
+use crate::oci::{Descriptor, Digest, Name, Registry, Repository, Tag};
 use crate::registry::Client;
 use crate::spec::{CarrySignatures, ImageSpec, MirrorSpec, Selection};
 use crate::store::Store;
@@ -28,8 +29,14 @@ use crate::store::records::{Failure, Run};
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
 use fetch::Fetcher;
 
-/// Requests to one registry at a time while planning.
+/// Requests on their way to one registry at a time while planning.
 const REQUESTS_AT_ONCE: usize = 8;
+
+/// Entries of a spec that are planned at the same time.
+const ENTRIES_AT_ONCE: usize = 4;
+
+/// Images of one entry that are planned at the same time.
+const ROOTS_AT_ONCE: usize = 4;
 
 /// What is to be done for one stream, and why. A value: it can be shown, kept in a file, and handed to `pull`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -82,13 +89,21 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         Previous::default()
     });
     let now = jiff::Timestamp::now();
-    for entry in &spec.images {
-        monitor.begin(&format!("plan {}", entry.source), 0, 0);
-        let planner =
-            ImagePlanner { entry, fetcher: Fetcher::new(client, store, &entry.source), previous: &previous, now };
-        planner.plan(&mut draft, monitor).await;
-        monitor.end();
+    let mut gates = Gates::default();
+    let planners: Vec<ImagePlanner> = spec
+        .images
+        .iter()
+        .map(|entry| {
+            let fetcher = Fetcher::new(client, store, &entry.source, gates.of(&entry.source));
+            ImagePlanner { entry, fetcher, previous: &previous, now }
+        })
+        .collect();
+    monitor.begin(&format!("plan {}", spec.name), 0, 0);
+    let mut planned = stream::iter(&planners).map(|planner| planner.plan(monitor)).buffered(ENTRIES_AT_ONCE);
+    while let Some(entry) = planned.next().await {
+        draft.extend(entry);
     }
+    monitor.end();
     refuse_collisions(&draft.images)?;
     let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
     if totals.manifest_pulls > 0 {
@@ -112,25 +127,43 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     })
 }
 
-/// Images of one repository that are planned at the same time.
-const ROOTS_AT_ONCE: usize = 4;
+/// One gate for each registry, through which all questions to it go.
+#[derive(Default)]
+struct Gates(HashMap<Registry, Arc<Semaphore>>);
 
+impl Gates {
+    fn of(&mut self, repository: &Repository) -> Arc<Semaphore> {
+        let gate = self.0.entry(repository.registry().clone());
+        Arc::clone(gate.or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_ONCE))))
+    }
+}
+
+/// What the plan of one entry, or of all, is made of.
 #[derive(Default)]
 struct Draft {
     images: Vec<Drafted>,
+    /// Where in `images` a root of a repository is.
+    places: HashMap<(String, Digest), usize>,
     failed: Vec<Failure>,
     notes: Vec<String>,
     manifest_pulls: u64,
 }
 
 impl Draft {
+    /// Adds what another entry of the spec brings.
+    fn extend(&mut self, other: Draft) {
+        other.images.into_iter().for_each(|image| self.add(image));
+        self.failed.extend(other.failed);
+        self.notes.extend(other.notes);
+        self.manifest_pulls += other.manifest_pulls;
+    }
+
     /// Adds an image. Two entries of a spec may want other platforms of one image: then it is one image with both, so that
     /// no tag of it appears before all of them are there.
     fn add(&mut self, drafted: Drafted) {
-        let same = |there: &&mut Drafted| {
-            there.image.repository == drafted.image.repository && there.image.root.digest == drafted.image.root.digest
-        };
-        match self.images.iter_mut().find(same) {
+        let key = (drafted.image.repository.clone(), drafted.image.root.digest);
+        let place = *self.places.entry(key).or_insert(self.images.len());
+        match self.images.get_mut(place) {
             Some(there) => {
                 there.tags.extend(drafted.tags);
                 there.image.merge(drafted.image);
@@ -149,7 +182,7 @@ struct Drafted {
 
 /// What the latest run of the stream found, by repository and root.
 #[derive(Default)]
-struct Previous(HashMap<(String, crate::oci::Digest), (Image, jiff::Timestamp)>);
+struct Previous(HashMap<(String, Digest), (Image, jiff::Timestamp)>);
 
 impl Previous {
     fn load(store: &Store, stream: &str) -> Result<Self> {
@@ -176,14 +209,20 @@ struct ImagePlanner<'a> {
 }
 
 impl ImagePlanner<'_> {
-    async fn plan(&self, draft: &mut Draft, monitor: &dyn Monitor) {
-        let roots = match self.resolve(draft, monitor).await {
-            Ok(roots) => roots,
+    async fn plan(&self, monitor: &dyn Monitor) -> Draft {
+        let mut draft = Draft::default();
+        match self.resolve(&mut draft, monitor).await {
+            Ok(roots) => self.plan_roots(roots, &mut draft, monitor).await,
             Err(error) => {
                 monitor.problem(&error);
-                return draft.failed.push(Failure::new(self.entry.source.to_string(), &error));
+                draft.failed.push(Failure::new(self.entry.source.to_string(), &error));
             }
-        };
+        }
+        draft.manifest_pulls = self.fetcher.manifest_pulls();
+        draft
+    }
+
+    async fn plan_roots(&self, roots: Vec<(Descriptor, Vec<Tag>)>, draft: &mut Draft, monitor: &dyn Monitor) {
         let planned = stream::iter(roots).map(|(root, tags)| async {
             let mut notes = Vec::new();
             let planned = self.plan_root(root, &mut notes).await;
@@ -205,7 +244,6 @@ impl ImagePlanner<'_> {
                 }
             }
         }
-        draft.manifest_pulls += self.fetcher.manifest_pulls();
     }
 
     /// The roots and the tags that point to each, in the order of the tags. Tags that fail are noted and passed over.
@@ -213,7 +251,7 @@ impl ImagePlanner<'_> {
         let wanted: Vec<(Tag, Name)> = match &self.entry.selection {
             Selection::Digest { digest, tag } => vec![(tag.clone(), Name::from(*digest))],
             Selection::Tags(selection) => {
-                let all = if selection.needs_list() { self.list_tags().await? } else { Vec::new() };
+                let all = if selection.needs_list() { self.fetcher.tags().await? } else { Vec::new() };
                 let tags = selection.select(&all);
                 if tags.is_empty() {
                     let what = format!("{}: no tag of {} is selected", self.entry.place, all.len());
@@ -227,12 +265,16 @@ impl ImagePlanner<'_> {
         let asked = stream::iter(wanted).map(|(tag, name)| async move { (tag, self.fetcher.resolve(&name).await) });
         let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(REQUESTS_AT_ONCE).collect().await;
         let mut roots: Vec<(Descriptor, Vec<Tag>)> = Vec::new();
+        let mut places: HashMap<Digest, usize> = HashMap::new();
         for (tag, answer) in answers {
             match answer {
-                Ok(root) => match roots.iter_mut().find(|(there, _)| there.digest == root.digest) {
-                    Some((_, tags)) => tags.push(tag),
-                    None => roots.push((root, vec![tag])),
-                },
+                Ok(root) => {
+                    let place = *places.entry(root.digest).or_insert(roots.len());
+                    match roots.get_mut(place) {
+                        Some((_, tags)) => tags.push(tag),
+                        None => roots.push((root, vec![tag])),
+                    }
+                }
                 Err(error) => {
                     monitor.problem(&error);
                     let subject = format!("{}:{tag}", self.entry.source);
@@ -241,14 +283,6 @@ impl ImagePlanner<'_> {
             }
         }
         Ok(roots)
-    }
-
-    async fn list_tags(&self) -> Result<Vec<Tag>> {
-        self.fetcher.remote().tags().await?.ok_or_else(|| {
-            Error::failed(format!("{} is not known there", self.entry.source))
-                .on(Side::Source)
-                .help("check the name in the spec; a private repository also looks like this without credentials")
-        })
     }
 
     /// Decides everything about one root; `None` when the spec says to skip it.

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::content::{Limits, Role, Source, Work, copy};
 use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
-use crate::image::{Named, index_json};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::plan::{Plan, PlannedImage};
@@ -175,7 +174,7 @@ fn refuse_when_full(store: &Store, blobs: &[Needed]) -> Result<()> {
         .help("free space, or choose fewer images or platforms; nothing was fetched"))
 }
 
-/// Writes the records of the images and of the run, then `index.json`.
+/// Writes the records of the images and of the run, then `index.json` where it changes.
 fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>, monitor: &dyn Monitor) -> Result<Run> {
     let mut images = Vec::with_capacity(plan.images.len());
     for (at, planned) in plan.images.iter().enumerate() {
@@ -197,30 +196,12 @@ fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>, monito
         failed: plan.failed.clone(),
     };
     store.put_run(&mut run)?;
-    write_index(store, monitor)?;
+    let mut references = Vec::new();
+    for (planned, entry) in plan.images.iter().zip(&run.images).filter(|(_, entry)| entry.problem.is_none()) {
+        references.extend(planned.image.named(&entry.tags)?);
+    }
+    for error in store.list(&run, &references)? {
+        monitor.problem(&error);
+    }
     Ok(run)
-}
-
-/// `index.json` of the store: every tag of the latest run of every stream. A stream whose records are damaged is left out
-/// until it is pulled again: it must not keep the others from being pulled.
-fn write_index(store: &Store, monitor: &dyn Monitor) -> Result<()> {
-    let mut references = Vec::new();
-    for stream in store.catalog().streams()? {
-        match named(&stream, store) {
-            Ok(found) => references.extend(found),
-            Err(error) => monitor.problem(&error.while_(format!("list stream {stream} in index.json"))),
-        }
-    }
-    store.write_index(&index_json(&references)?)
-}
-
-/// The tags of the latest run of a stream.
-fn named(stream: &str, store: &Store) -> Result<Vec<Named>> {
-    let mut references = Vec::new();
-    for entry in store.latest_run(stream)?.into_iter().flat_map(|run| run.images) {
-        if entry.problem.is_none() {
-            references.extend(store.image(&entry.image)?.named(&entry.tags)?);
-        }
-    }
-    Ok(references)
 }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::compare::{chunk_digest, hash_range};
 use super::plain::open_plain;
 use super::reader::{BundleReader, why};
 use super::volume_name;
-use super::writer::{chunk_digest, hash_range};
 use crate::content::{CHUNK_SIZE, PIECE_SIZE, in_parallel};
 use crate::oci::Digest;
 

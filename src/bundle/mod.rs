@@ -1,6 +1,7 @@
 //! Medium 3: what travels. `docs/bundle-format.md` is the contract; this module is one implementation of it.
 
 mod check;
+mod compare;
 mod contents;
 mod frame;
 mod layout;

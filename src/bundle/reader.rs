@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::compare::{chunk_digest, hash_range};
 use super::contents::{ASK_MAKER, Contents, Member};
 use super::plain::{WRITE_AGAIN, open_plain, read_file};
 use super::signature::untrusted;
-use super::writer::{chunk_digest, hash_range};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_JSON_MAX, BUNDLE_SIG, PublicKey, frame};
-use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work};
+use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Source, Work, read_piece};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, Hasher, MANIFEST_SIZE_MAX, Manifest};
 
@@ -266,6 +266,10 @@ impl Source for Arc<BundleReader> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
         self.body(&work.descriptor.digest, offset, work.span.end)
     }
+
+    fn is_checked(&self) -> bool {
+        true
+    }
 }
 
 enum Streamed {
@@ -288,10 +292,8 @@ fn stream_chunk(
     let mut at = 0;
     while at < length {
         let now = usize::try_from(length - at).unwrap_or(usize::MAX).min(PIECE_SIZE);
-        let mut piece = BytesMut::zeroed(now);
-        file.read_exact_at(&mut piece, place + at)?;
+        let piece = read_piece(file, place + at, now)?;
         hasher.update(&piece);
-        let piece = piece.freeze();
         let from = wanted.start.saturating_sub(at).min(now as u64);
         let to = wanted.end.saturating_sub(at).min(now as u64);
         at += now as u64;

@@ -9,13 +9,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::compare::{Behind, Piece, chunk_digest, first_bad, hash_range};
 use super::contents::{Contents, Member, Payload};
 use super::plain::{open_plain, read_file};
 use super::{BUNDLE_CHUNKS, BUNDLE_JSON, BUNDLE_SIG, README, SUMS, frame};
-use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected, Source, Status, Target, Work};
+use crate::content::{Body, CHUNK_SIZE, Rejected, Source, Status, Target, Work};
 use crate::durable::{self, Writer};
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 
 /// Files on a drive get this mode, where the file system knows modes.
 const MODE: u32 = 0o444;
@@ -62,6 +63,8 @@ struct State {
     volume: usize,
     next: usize,
     writer: Option<Writer>,
+    /// Compares what the writer has written with what was decided.
+    behind: Option<Behind>,
     /// The volume that was found to be there already, and right.
     whole: Option<usize>,
     /// Set by the first failure: what follows would lie behind a hole.
@@ -108,6 +111,7 @@ impl BundleWriter {
             volume: 0,
             next: 0,
             writer: None,
+            behind: None,
             whole: None,
             broken: false,
         };
@@ -212,12 +216,12 @@ impl State {
                 return Err(Error::failed(what).on(Side::Bundle).help(REMOVE_IT));
             }
             Ok(found) if found.len() == size => {
-                if self.whole != Some(self.volume) && self.read_back == ReadBack::Direct {
-                    let file = open_plain(&path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
-                    if let Some(offset) = self.first_bad(&file) {
-                        let what = format!("{} is there already, and damaged at {offset}", path.display());
-                        return Err(Error::verification(what).on(Side::Bundle).help(REMOVE_IT));
-                    }
+                if self.whole != Some(self.volume)
+                    && self.read_back == ReadBack::Direct
+                    && let Some(offset) = self.first_bad_on_device(&path)?
+                {
+                    let what = format!("{} is there already, and damaged at {offset}", path.display());
+                    return Err(Error::verification(what).on(Side::Bundle).help(REMOVE_IT));
                 }
                 self.whole = Some(self.volume);
                 return Ok(true);
@@ -233,6 +237,7 @@ impl State {
         let (next, keep) = self.resumable(&partial);
         self.next = next;
         self.writer = Some(Writer::open(&partial, keep).on(Side::Bundle)?);
+        self.behind = Some(Behind::begin(&partial));
         Ok(false)
     }
 
@@ -334,43 +339,64 @@ impl State {
         if offset == work.span.start {
             self.write_header(&member)?;
         }
-        let mut at = offset;
-        let mut hasher = Hasher::sha256();
+        let (mut at, mut compared) = (offset, offset);
         while let Some(piece) = body.blocking_next() {
             let piece = piece?;
-            let mut rest = &piece[..];
-            while !rest.is_empty() {
-                let chunk_end = (at / CHUNK_SIZE + 1) * CHUNK_SIZE;
-                let (now, later) = rest.split_at(rest.len().min(usize::try_from(chunk_end - at).unwrap_or(usize::MAX)));
-                hasher.update(now);
-                at += now.len() as u64;
-                if at > work.span.end {
-                    return Err(damaged(work, "it is longer than it must be"));
+            at += piece.len() as u64;
+            if at > work.span.end {
+                return Err(damaged(&work.descriptor.digest, "it is longer than it must be"));
+            }
+            self.writer()?.write(&piece).on(Side::Bundle)?;
+            while compared < at {
+                let chunk_end = ((compared / CHUNK_SIZE + 1) * CHUNK_SIZE).min(work.span.end);
+                if chunk_end > at {
+                    break;
                 }
-                if at == chunk_end || at == work.span.end {
-                    let found = std::mem::replace(&mut hasher, Hasher::sha256()).finish();
-                    if Some(found) != self.chunk_digest(blob, at - 1) {
-                        return Err(damaged(work, "a chunk has another digest than when it was pulled"));
-                    }
-                }
-                self.writer()?.write(now).on(Side::Bundle)?;
-                rest = later;
+                self.compare_behind(Piece {
+                    offset: member.offset + (compared - work.span.start),
+                    length: chunk_end - compared,
+                    expected: self.chunk_digest(blob, compared),
+                })?;
+                compared = chunk_end;
             }
         }
         if at != work.span.end {
-            return Err(damaged(work, "it is shorter than it must be"));
+            return Err(damaged(&work.descriptor.digest, "it is shorter than it must be"));
         }
         self.write_padding(member.length)?;
         self.next += 1;
         Ok(())
     }
 
+    /// Has what was written compared while more is written.
+    fn compare_behind(&mut self, piece: Piece) -> Result<()> {
+        match self.behind.as_ref().is_some_and(|behind| behind.compare(piece)) {
+            true => Ok(()),
+            false => self.end_comparing(),
+        }
+    }
+
+    /// Waits until all that was written is compared. An error names the first blob whose bytes are not those that were
+    /// decided.
+    fn end_comparing(&mut self) -> Result<()> {
+        let Some(bad) = self.behind.take().and_then(Behind::finish) else { return Ok(()) };
+        let mut members = self.members.get(self.volume).into_iter().flatten();
+        let member = members.find(|member| (member.offset..member.offset + member.length).contains(&bad));
+        let blob = member.and_then(|member| match member.payload {
+            Payload::Blob(blob, _) => self.contents.blobs.get(blob),
+            Payload::File(_) => None,
+        });
+        let digest = blob.map_or(Digest::Sha256([0; 32]), |blob| blob.digest);
+        Err(damaged(&digest, "a chunk has another digest than when it was pulled"))
+    }
+
     fn end_volume(&mut self) -> Result<()> {
         if let Some(mut writer) = self.writer.take() {
             writer.write(&[0; frame::TRAILER as usize]).on(Side::Bundle)?;
             writer.sync().on(Side::Bundle)?;
+            self.end_comparing()?;
             if self.read_back == ReadBack::Direct
-                && let Some(offset) = self.first_bad(writer.file())
+                && let Some(offset) = self.first_bad_on_device(writer.path())?
             {
                 let path = self.path(self.volume);
                 let what = format!("{}: what was read back at {offset} is not what was written", path.display());
@@ -385,13 +411,36 @@ impl State {
         Ok(())
     }
 
-    /// Reads the current volume from the device and not from the page cache, and compares every chunk. Where the first
-    /// member that is not right begins; `None` when all are.
-    fn first_bad(&self, file: &File) -> Option<u64> {
+    /// Reads the current volume, which lies at `path`, from the device and not from the page cache, and compares everything.
+    /// Where the first piece begins that is not right; `None` when all are.
+    fn first_bad_on_device(&self, path: &Path) -> Result<Option<u64>> {
+        let file = open_plain(path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
         // Advice only: where it is not taken, the comparison still is made.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-        let mut members = self.members.get(self.volume).into_iter().flatten();
-        members.find(|member| self.good_prefix(file, member) < member.length).map(|member| member.offset)
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(first_bad(path, &self.pieces()))
+    }
+
+    /// All payloads of the current volume, chunk by chunk.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for member in self.members.get(self.volume).into_iter().flatten() {
+            match member.payload {
+                Payload::File(at) => {
+                    let expected = self.contents.files.get(at).map(|entry| entry.digest);
+                    pieces.push(Piece { offset: member.offset, length: member.length, expected });
+                }
+                Payload::Blob(blob, start) => {
+                    let mut done = 0;
+                    while done < member.length {
+                        let length = (member.length - done).min(CHUNK_SIZE);
+                        let expected = self.chunk_digest(blob, start + done);
+                        pieces.push(Piece { offset: member.offset + done, length, expected });
+                        done += length;
+                    }
+                }
+            }
+        }
+        pieces
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -424,30 +473,8 @@ impl State {
     }
 }
 
-fn damaged(work: &Work, how: &str) -> Error {
-    Error::verification(format!("blob {}: {how}", work.descriptor.digest))
+fn damaged(blob: &Digest, how: &str) -> Error {
+    Error::verification(format!("blob {blob}: {how}"))
         .on(Side::Store)
         .help("delete that file below blobs/ of the store, pull again, and run the export again")
-}
-
-/// The expected digest of the chunk that holds byte `offset` of blob number `blob`.
-pub(super) fn chunk_digest(table: &[u8], first_chunks: &[u64], blob: usize, offset: u64) -> Option<Digest> {
-    let number = usize::try_from(first_chunks.get(blob)? + offset / CHUNK_SIZE).ok()?;
-    let raw = table.get(number.checked_mul(32)?..)?.get(..32)?;
-    Some(Digest::Sha256(raw.try_into().ok()?))
-}
-
-/// The SHA-256 digest of a range of a file, which is shorter than a chunk or one.
-pub(super) fn hash_range(file: &File, offset: u64, length: u64) -> std::io::Result<Digest> {
-    let mut hasher = Hasher::sha256();
-    let mut buffer = vec![0; PIECE_SIZE];
-    let mut done = 0;
-    while done < length {
-        let now = usize::try_from(length - done).unwrap_or(usize::MAX).min(PIECE_SIZE);
-        let piece = &mut buffer[..now];
-        file.read_exact_at(piece, offset + done)?;
-        hasher.update(piece);
-        done += now as u64;
-    }
-    Ok(hasher.finish())
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::durable;
 use crate::error::{Context, Error, REBUILD, Result, Side};
 use crate::image::BundleName;
-use crate::oci::Digest;
+use crate::oci::{Digest, Hasher};
 
 /// Marks the file as a sealift catalog: "seal" in ASCII.
 const APPLICATION_ID: i32 = 0x7365_616c;
@@ -24,7 +24,8 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The steps from an empty file to the current schema; `user_version` counts those that were taken.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
 
 /// How many bytes of a digest over key and chunks follow the chunks in their row. SQLite has no checksums: a bit that
 /// flips in a digest of a chunk would else be signed, and a good blob be blamed for it.
@@ -56,8 +57,9 @@ impl Catalog {
         refuse_network(path)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Not FULL: what a power loss takes is computed again, or found in the records when the store is opened next.
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
                  PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
         )?;
         migrate(path, &mut connection)?;
@@ -107,7 +109,8 @@ impl Catalog {
         Ok(self.connection())
     }
 
-    /// Notes a blob that is durable, with the digests of its chunks.
+    /// Notes a blob that is durable, with the digests of its chunks. After a power loss the rows of the last moments may be
+    /// missing, and are computed again.
     pub fn put_blob(&self, digest: &Digest, size: u64, chunks: &[u8]) -> Result<()> {
         let chunks = [chunks, &check(digest, chunks)].concat();
         self.changing()?
@@ -129,7 +132,8 @@ impl Catalog {
 
     /// Notes a run whose record is durable.
     pub fn put_run(&self, stream: &str, number: u64) -> Result<()> {
-        insert_run(&*self.changing()?, stream, number)
+        let connection = self.changing()?;
+        insert_run(&connection, stream, number)
     }
 
     /// The number of the latest run of `stream`.
@@ -148,9 +152,31 @@ impl Catalog {
         Ok(streams)
     }
 
+    /// What `index.json` lists of `stream`, and as of which run; `None` where it has to be made again, as when the row is not
+    /// what was written.
+    pub fn listing(&self, stream: &str) -> Result<Option<(u64, String)>> {
+        let connection = self.connection();
+        let mut query = connection.prepare_cached("SELECT run, entries, \"check\" FROM listings WHERE stream = ?1")?;
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?, row.get(2)?));
+        let found: Option<(u64, String, Vec<u8>)> = query.query_row(params![stream], row).optional()?;
+        let right = found.filter(|(run, entries, check)| *check == listing_check(stream, *run, entries));
+        Ok(right.map(|(run, entries, _)| (run, entries)))
+    }
+
+    /// Notes what `index.json` lists of `stream` as of `run`.
+    pub fn put_listing(&self, stream: &str, run: u64, entries: &str) -> Result<()> {
+        self.changing()?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO listings (stream, run, entries, \"check\") VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![stream, run.cast_signed(), entries, listing_check(stream, run, entries)])?;
+        Ok(())
+    }
+
     /// Notes a number that was given to a bundle.
     pub fn put_bundle(&self, name: &BundleName) -> Result<()> {
-        insert_bundle(&*self.changing()?, name)
+        let connection = self.changing()?;
+        insert_bundle(&connection, name)
     }
 
     /// The highest number of `stream`: epoch and sequence.
@@ -181,8 +207,18 @@ fn insert_bundle(connection: &Connection, name: &BundleName) -> Result<()> {
 
 /// What follows the digests of the chunks of a blob.
 fn check(digest: &Digest, chunks: &[u8]) -> Vec<u8> {
-    let whole = Digest::of(&[&key(digest), chunks].concat());
-    whole.bytes().iter().take(CHECK_SIZE).copied().collect()
+    check_of(&[&key(digest), chunks])
+}
+
+/// What stands beside a listing.
+fn listing_check(stream: &str, run: u64, entries: &str) -> Vec<u8> {
+    check_of(&[stream.as_bytes(), &run.to_be_bytes(), entries.as_bytes()])
+}
+
+fn check_of(parts: &[&[u8]]) -> Vec<u8> {
+    let mut hasher = Hasher::sha256();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finish().bytes().iter().take(CHECK_SIZE).copied().collect()
 }
 
 fn key(digest: &Digest) -> Vec<u8> {

@@ -140,4 +140,8 @@ impl<S: Source> Source for Counting<'_, S> {
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
         Ok(self.source.open(work, offset).await?.counted(Arc::clone(&self.moved)))
     }
+
+    fn is_checked(&self) -> bool {
+        self.source.is_checked()
+    }
 }

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 pub use body::{Body, Gone, PIECE_SIZE, Sender};
 pub use copy::{Limits, copy};
-pub use parallel::{WORKERS_MAX, in_parallel};
-pub use read::read_limited;
+pub use parallel::{in_parallel, workers};
+pub use read::{read_limited, read_piece};
 
 use crate::error::Result;
 use crate::oci::{Descriptor, Repository, Tag};
@@ -58,6 +58,12 @@ pub trait Source: Send + Sync {
     /// May be called again for the same work. The bytes need not be verified: the target does that.
     /// A source repairs what it can by itself (a cut connection); an error that reaches the body is final.
     fn open(&self, work: &Work, offset: u64) -> impl Future<Output = Result<Body>> + Send;
+
+    /// Whether all that its bodies hand out has been compared with what a trusted key signed. Then a target whose far end
+    /// compares the digest of the whole need not do so too.
+    fn is_checked(&self) -> bool {
+        false
+    }
 }
 
 /// Where content goes to.

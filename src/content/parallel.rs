@@ -3,9 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many threads check content at once, at the most: each has buffers of its own.
-pub const WORKERS_MAX: usize = 8;
+const WORKERS_MAX: usize = 8;
 
-/// Does all of `jobs`, the first ones first, on as many threads as there are cores, at most [`WORKERS_MAX`]. Each thread
+/// How many threads check content at once here: one for each core, at most [`WORKERS_MAX`].
+pub fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)
+}
+
+/// Does all of `jobs`, the first ones first, on as many threads as [`workers`] says. Each thread
 /// has what `start` gives. What comes out is in no order.
 pub fn in_parallel<T: Sync, S, R: Send>(
     jobs: &[T],
@@ -20,9 +25,8 @@ pub fn in_parallel<T: Sync, S, R: Send>(
         }
         done
     };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(jobs.len());
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> = (0..workers().min(jobs.len())).map(|_| scope.spawn(worker)).collect();
         let outcomes = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         outcomes.flat_map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })

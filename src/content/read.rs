@@ -1,9 +1,32 @@
-//! Reading a small body whole, within a limit.
+//! Reading: a small body whole, within a limit; a piece of a file.
+
+use std::fs::File;
+use std::io::{Error as IoError, ErrorKind};
 
 use bytes::{Bytes, BytesMut};
 
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+
 use super::Body;
 use crate::error::{Error, Result};
+
+/// Reads `length` bytes of `file` from `offset` on; a file that ends before is an error. The memory is not zeroed first:
+/// that costs a tenth of what reading from the page cache does.
+pub fn read_piece(file: &File, offset: u64, length: usize) -> std::io::Result<Bytes> {
+    let mut piece = Vec::with_capacity(length);
+    while piece.len() < length {
+        let at = offset + piece.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut piece), at) {
+            Ok(0) => return Err(IoError::from(ErrorKind::UnexpectedEof)),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    piece.truncate(length);
+    Ok(piece.into())
+}
 
 /// Reads all of `body`, which may have `limit` bytes at the most.
 pub async fn read_limited(mut body: Body, limit: u64) -> Result<Bytes> {

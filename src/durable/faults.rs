@@ -162,7 +162,10 @@ impl World {
                 }
             }
         }
-        copy_others(&self.root, &disk.now, &self.root, into);
+        // A database may lose its latest changes with the power: here it loses all of them, which is worse.
+        if loss != Loss::All {
+            copy_others(&self.root, &disk.now, &self.root, into);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, MediaType, Repository, Tag, json};
+use crate::oci::{Descriptor, Repository, Tag, json};
 
 /// What `oci-layout` holds.
 pub const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}\n";
@@ -21,20 +21,68 @@ pub struct Named {
     pub descriptor: Descriptor,
 }
 
+/// What stands before and behind the entries of an `index.json`.
+pub const INDEX_JSON_AROUND: [&str; 2] = [
+    "{\n  \"manifests\": [",
+    "],\n  \"mediaType\": \"application/vnd.oci.image.index.v1+json\",\n  \"schemaVersion\": 2\n}\n",
+];
+
+/// What stands between two entries.
+pub const INDEX_JSON_BETWEEN: &str = ",";
+
 /// `index.json`: one descriptor for each tag, named in full, because one layout holds many repositories.
 pub fn index_json(references: &[Named]) -> Result<Vec<u8>> {
-    let manifests = references
-        .iter()
-        .map(|reference| {
-            let name = format!("{}:{}", reference.name, reference.tag);
-            let annotations = BTreeMap::from([
-                ("io.containerd.image.name".to_owned(), name.clone()),
-                ("org.opencontainers.image.ref.name".to_owned(), name),
-            ]);
-            let Descriptor { media_type, digest, size, .. } = reference.descriptor.clone();
-            Descriptor { annotations, ..Descriptor::new(media_type, digest, size) }
-        })
-        .collect::<Vec<_>>();
-    let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests});
-    json::canonical(&index).map_err(|error| Error::failed(error.to_string()))
+    let [before, behind] = INDEX_JSON_AROUND;
+    let entries = index_entries(references)?;
+    let end = if entries.is_empty() { "" } else { "\n  " };
+    Ok(format!("{before}{entries}{end}{behind}").into_bytes())
+}
+
+/// The entries of an `index.json` for `references`: canonical JSON, as it stands there.
+pub fn index_entries(references: &[Named]) -> Result<String> {
+    let mut entries = String::new();
+    for reference in references {
+        if !entries.is_empty() {
+            entries += INDEX_JSON_BETWEEN;
+        }
+        let entry = json::canonical(&index_entry(reference)).map_err(|error| Error::failed(error.to_string()))?;
+        for line in String::from_utf8_lossy(&entry).lines() {
+            entries += "\n    ";
+            entries += line;
+        }
+    }
+    Ok(entries)
+}
+
+fn index_entry(reference: &Named) -> Descriptor {
+    let name = format!("{}:{}", reference.name, reference.tag);
+    let annotations = BTreeMap::from([
+        ("io.containerd.image.name".to_owned(), name.clone()),
+        ("org.opencontainers.image.ref.name".to_owned(), name),
+    ]);
+    let Descriptor { media_type, digest, size, .. } = reference.descriptor.clone();
+    Descriptor { annotations, ..Descriptor::new(media_type, digest, size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Digest, MediaType};
+
+    /// It is written entry by entry: what comes of it must be what the canonical form of the whole is.
+    #[test]
+    fn index_json_is_canonical() {
+        let named = |tag: &str| Named {
+            name: "registry.example/team/app".parse().unwrap(),
+            tag: tag.parse().unwrap(),
+            descriptor: Descriptor::new(MediaType::OCI_INDEX, Digest::of(tag.as_bytes()), 7),
+        };
+        for references in [vec![], vec![named("1")], vec![named("1"), named("2"), named("3")]] {
+            let entries: Vec<Descriptor> = references.iter().map(index_entry).collect();
+            let whole =
+                serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+            let written = String::from_utf8(index_json(&references).unwrap()).unwrap();
+            assert_eq!(written, String::from_utf8(json::canonical(&whole).unwrap()).unwrap());
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Tag};
 
 pub use bundle_name::BundleName;
-pub use layout::{Named, OCI_LAYOUT, index_json};
+pub use layout::{INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, Named, OCI_LAYOUT, index_entries, index_json};
 
 /// The most manifests of one image: children, stubs and signatures together.
 pub const MANIFESTS_MAX: usize = 10_000;

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use futures_util::{StreamExt, future, stream};
+
 use super::fetch::Fetcher;
 use crate::error::{Error, Result, Side};
 use crate::image::{Absent, Image, Signature, SignatureForm};
@@ -15,6 +17,9 @@ const DEPTH_MAX: usize = 3;
 /// The most signatures of one image.
 pub(super) const SIGNATURES_MAX: usize = 1_000;
 
+/// Subjects that are asked about at the same time.
+const SUBJECTS_AT_ONCE: usize = 4;
+
 /// The tags that cosign 1 and 2 make.
 const COSIGN_SUFFIXES: [(&str, &str); 3] = [("sig", "cosign.sig"), ("att", "cosign.att"), ("sbom", "cosign.sbom")];
 
@@ -26,14 +31,18 @@ pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Ve
     let mut known = HashSet::new();
     for depth in 0..DEPTH_MAX {
         let mut found = Vec::new();
-        for subject in &subjects {
-            let before = found.len();
-            let absent = of_subject(fetcher, *subject, &mut found, notes).await?;
+        let asking: Vec<_> = subjects.iter().map(|subject| of_subject(fetcher, *subject)).collect();
+        let mut spoken = stream::iter(asking).buffered(SUBJECTS_AT_ONCE);
+        while let Some(of_one) = spoken.next().await {
+            let of_one = of_one?;
             // Only what was asked about the image itself is worth recording: nearly no signature is signed.
-            if depth == 0 && !absent.is_empty() {
-                image.absent.push(Absent { subject: *subject, forms: absent });
+            if depth == 0 && !of_one.absent.is_empty() {
+                image.absent.push(Absent { subject: of_one.subject, forms: of_one.absent });
             }
-            if found.len() > before && image.signatures.len() + found.len() > SIGNATURES_MAX {
+            notes.extend(of_one.notes);
+            let more = !of_one.found.is_empty();
+            found.extend(of_one.found);
+            if more && image.signatures.len() + found.len() > SIGNATURES_MAX {
                 return Err(Error::verification(format!("it has more than {SIGNATURES_MAX} signatures and referrers"))
                     .on(Side::Source)
                     .help("set signatures: {carry: none} for this image, or ask its publisher to remove old ones"));
@@ -56,53 +65,70 @@ pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Ve
     Ok(())
 }
 
-/// What speaks about `subject`; returns the forms that are not there.
-async fn of_subject(
-    fetcher: &Fetcher,
+/// What speaks about a subject.
+struct Spoken {
     subject: Digest,
-    found: &mut Vec<Signature>,
-    notes: &mut Vec<String>,
-) -> Result<Vec<String>> {
-    let mut absent = Vec::new();
-    for (suffix, form) in COSIGN_SUFFIXES {
-        let tag = Tag::cosign(&subject, suffix);
-        let Some(descriptor) = fetcher.remote().head_manifest(&Name::from(tag.clone())).await? else {
-            absent.push(form.to_owned());
-            continue;
-        };
-        if !descriptor.media_type.is_image_manifest() {
-            notes.push(format!("the tag {tag} holds a {}, which is not carried", descriptor.media_type));
-            continue;
-        }
-        fetcher.required(&descriptor).await?;
-        found.push(Signature { descriptor, subject, form: SignatureForm::CosignTag, tag: Some(tag) });
+    found: Vec<Signature>,
+    /// The forms that are not there.
+    absent: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Spoken {
+    fn new(subject: Digest) -> Self {
+        Spoken { subject, found: Vec::new(), absent: Vec::new(), notes: Vec::new() }
     }
-    let referrers = fetcher.remote().referrers(&subject).await?;
+}
+
+async fn of_subject(fetcher: &Fetcher, subject: Digest) -> Result<Spoken> {
+    let tags = COSIGN_SUFFIXES.map(|(suffix, form)| by_tag(fetcher, subject, suffix, form));
+    let (by_tags, referrers) = future::try_join(future::try_join_all(tags), by_referrers(fetcher, subject)).await?;
+    let mut spoken = Spoken::new(subject);
+    for one in by_tags.into_iter().chain([referrers]) {
+        spoken.found.extend(one.found);
+        spoken.absent.extend(one.absent);
+        spoken.notes.extend(one.notes);
+    }
+    Ok(spoken)
+}
+
+/// What cosign left under a tag that it made of the subject.
+async fn by_tag(fetcher: &Fetcher, subject: Digest, suffix: &'static str, form: &str) -> Result<Spoken> {
+    let mut spoken = Spoken::new(subject);
+    let tag = Tag::cosign(&subject, suffix);
+    match fetcher.head(&Name::from(tag.clone())).await? {
+        None => spoken.absent.push(form.to_owned()),
+        Some(descriptor) if !descriptor.media_type.is_image_manifest() => {
+            spoken.notes.push(format!("the tag {tag} holds a {}, which is not carried", descriptor.media_type));
+        }
+        Some(descriptor) => {
+            fetcher.required(&descriptor).await?;
+            spoken.found.push(Signature { descriptor, subject, form: SignatureForm::CosignTag, tag: Some(tag) });
+        }
+    }
+    Ok(spoken)
+}
+
+async fn by_referrers(fetcher: &Fetcher, subject: Digest) -> Result<Spoken> {
+    let mut spoken = Spoken::new(subject);
+    let referrers = fetcher.referrers(&subject).await?;
     if referrers.form == ReferrersForm::Absent || referrers.descriptors.is_empty() {
-        absent.push("referrers".to_owned());
+        spoken.absent.push("referrers".to_owned());
     }
     for descriptor in referrers.descriptors {
+        let named = format!("referrer {} of {}", descriptor.digest.short(), subject.short());
         if !descriptor.media_type.is_image_manifest() {
-            notes.push(format!(
-                "referrer {} of {} is a {}, which is not carried",
-                descriptor.digest.short(),
-                subject.short(),
-                descriptor.media_type
-            ));
+            spoken.notes.push(format!("{named} is a {}, which is not carried", descriptor.media_type));
             continue;
         }
         // The list may name what is long gone; what is there must be about this subject.
         let Some(manifest) = fetcher.manifest(&descriptor).await? else {
-            notes.push(format!(
-                "referrer {} of {} is listed, but not there",
-                descriptor.digest.short(),
-                subject.short()
-            ));
+            spoken.notes.push(format!("{named} is listed, but not there"));
             continue;
         };
         if manifest.subject.is_some_and(|about| about.digest == subject) {
-            found.push(Signature { descriptor, subject, form: SignatureForm::Referrer, tag: None });
+            spoken.found.push(Signature { descriptor, subject, form: SignatureForm::Referrer, tag: None });
         }
     }
-    Ok(absent)
+    Ok(spoken)
 }

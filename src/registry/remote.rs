@@ -155,7 +155,18 @@ impl Remote {
         F: Fn(u64) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Body>> + Send,
     {
-        let asked = self.own.push_blob(descriptor, &open).await;
+        let asked = self.own.push_blob(descriptor, &open, true).await;
+        self.tell(asked, || format!("push blob {}@{}", self.repository, descriptor.digest))
+    }
+
+    /// The same for bytes that were checked where they come from: they are counted and not hashed, for the registry
+    /// compares the digest. Where it refuses them, they are sent once more and hashed, to know on which side they are wrong.
+    pub async fn push_checked_blob<F, Fut>(&self, descriptor: &Descriptor, open: F) -> Result<()>
+    where
+        F: Fn(u64) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<Body>> + Send,
+    {
+        let asked = self.own.push_blob(descriptor, &open, false).await;
         self.tell(asked, || format!("push blob {}@{}", self.repository, descriptor.digest))
     }
 

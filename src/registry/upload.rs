@@ -36,7 +36,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const TICK: Duration = Duration::from_secs(1);
 
 impl Door {
-    pub async fn push_blob<F, Fut>(&self, descriptor: &Descriptor, open: &F) -> Result<()>
+    pub async fn push_blob<F, Fut>(&self, descriptor: &Descriptor, open: &F, mut hashed: bool) -> Result<()>
     where
         F: Fn(u64) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Body>> + Send,
@@ -50,34 +50,41 @@ impl Door {
             if attempt > 1 && self.blob_exists(&descriptor.digest).await? == Some(descriptor.size) {
                 return Ok(());
             }
-            match self.push_once(descriptor, open).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(unauthorised)) if refreshed => return Err(unauthorised.into_error()),
-                Ok(Some(_)) => refreshed = true,
+            match self.push_once(descriptor, open, hashed).await {
+                Ok(Pushed::Whole) => return Ok(()),
+                Ok(Pushed::Unauthorised(answer)) if refreshed => return Err(answer.into_error()),
+                Ok(Pushed::Unauthorised(_)) => refreshed = true,
+                Ok(Pushed::Mismatch(answer)) if hashed => return Err(altered(answer)),
+                Ok(Pushed::Mismatch(_)) => hashed = true,
                 Err(trouble) => patience.wait(trouble).await?,
             }
         }
     }
 
-    /// One upload. An answer that comes back is a 401 for which a fresh token was had.
-    async fn push_once<F, Fut>(&self, descriptor: &Descriptor, open: &F) -> Result<Option<Answer>, Trouble>
+    /// One upload.
+    async fn push_once<F, Fut>(&self, descriptor: &Descriptor, open: &F, hashed: bool) -> Result<Pushed, Trouble>
     where
         F: Fn(u64) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Body>> + Send,
     {
         let url = self.session(&descriptor.digest).await?;
-        let (outgoing, watch) = Outgoing::new(open(0).await?, descriptor);
+        let (outgoing, watch) = Outgoing::new(open(0).await?, descriptor, hashed);
         let call = Call::new(Method::PUT, url, &self.path, Scope::push(&self.path))
             .with(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .with(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
         let sent = self.endpoint.attempt_stream(&call, |transport, request| watch.send(transport, request, outgoing));
         match sent.await? {
-            Streamed::Unauthorised(answer) => Ok(Some(answer)),
+            Streamed::Unauthorised(answer) => Ok(Pushed::Unauthorised(answer)),
             // 201 by the specification; 204 from older registries.
-            Streamed::Answered(Outcome::Good(response)) if matches!(response.status().as_u16(), 201 | 204) => Ok(None),
+            Streamed::Answered(Outcome::Good(response)) if matches!(response.status().as_u16(), 201 | 204) => {
+                Ok(Pushed::Whole)
+            }
             Streamed::Answered(Outcome::Good(response)) => {
                 let status = response.status().as_u16();
                 Err(self.error(format_args!("answered {status} to a whole upload, expected 201")).into())
+            }
+            Streamed::Answered(Outcome::Bad(answer)) if answer.has_code("DIGEST_INVALID") => {
+                Ok(Pushed::Mismatch(answer))
             }
             Streamed::Answered(Outcome::Bad(answer)) => Err(judge(answer)),
         }
@@ -101,14 +108,23 @@ impl Door {
     }
 }
 
+/// How an upload ended, where it was heard out.
+enum Pushed {
+    Whole,
+    /// A 401 for which a fresh token was had.
+    Unauthorised(Answer),
+    /// The registry found another digest.
+    Mismatch(Answer),
+}
+
+/// The bytes were right when they were sent.
+fn altered(answer: Answer) -> Error {
+    Error::verification(format!("{} did not get the bytes that were sent: {answer}", answer.host))
+        .help("something on the way alters uploads: look at the proxies before the registry")
+}
+
 /// What a refused PUT means.
 fn judge(answer: Answer) -> Trouble {
-    if answer.has_code("DIGEST_INVALID") {
-        let error = Error::verification(format!("{} did not get the bytes that were sent: {answer}", answer.host));
-        return Trouble::Final(
-            error.help("something on the way alters uploads: look at the proxies before the registry"),
-        );
-    }
     // The session was lost, as after a restart of the registry: the next upload begins anew.
     let lost = answer.is_absent() || answer.has_code("BLOB_UPLOAD_UNKNOWN") || answer.has_code("BLOB_UPLOAD_INVALID");
     match lost {
@@ -117,7 +133,7 @@ fn judge(answer: Answer) -> Trouble {
     }
 }
 
-/// A body on its way out: counted and hashed, so that wrong bytes never make a whole upload.
+/// A body on its way out: counted, and hashed where nobody did before, so that wrong bytes never make a whole upload.
 struct Outgoing {
     body: Body,
     expected: Digest,
@@ -150,11 +166,11 @@ enum Phase {
 }
 
 impl Outgoing {
-    fn new(body: Body, descriptor: &Descriptor) -> (Self, Watch) {
+    fn new(body: Body, descriptor: &Descriptor, hashed: bool) -> (Self, Watch) {
         // Until the first piece is asked for, a connection is made.
         let state = Arc::new(Mutex::new(State { phase: Phase::Wire, since: Instant::now(), failure: None }));
         let watch = Watch { size: descriptor.size, state: state.clone() };
-        let hasher = Some(descriptor.digest.hasher());
+        let hasher = hashed.then(|| descriptor.digest.hasher());
         (Outgoing { body, expected: descriptor.digest, hasher, left: descriptor.size, state }, watch)
     }
 

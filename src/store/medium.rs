@@ -1,13 +1,10 @@
 //! The store as a [`Source`] and a [`Target`].
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use super::{Store, ingest};
-use crate::content::{Body, PIECE_SIZE, Rejected, Source, Status, Target, Work};
+use crate::content::{Body, PIECE_SIZE, Rejected, Source, Status, Target, Work, read_piece};
 use crate::error::{Context, Error, Result, Side};
 use crate::oci::Digest;
 
@@ -48,12 +45,12 @@ fn file_body(file: File, offset: u64, end: u64) -> Body {
         let mut at = offset;
         while at < end {
             let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_SIZE);
-            let mut piece = BytesMut::zeroed(length);
-            if let Err(error) = file.read_exact_at(&mut piece, at) {
-                return sender.blocking_finish(Err(error).on(Side::Store).while_(|| "read a blob"));
-            }
+            let piece = match read_piece(&file, at, length) {
+                Ok(piece) => piece,
+                Err(error) => return sender.blocking_finish(Err(error).on(Side::Store).while_(|| "read a blob")),
+            };
             at += length as u64;
-            if sender.blocking_send(piece.freeze()).is_err() {
+            if sender.blocking_send(piece).is_err() {
                 return;
             }
         }

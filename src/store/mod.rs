@@ -8,6 +8,7 @@
 //! they rename a file there after its digest was checked. What is in the store is what lies there; the catalog only remembers more.
 
 mod ingest;
+mod listing;
 mod lock;
 mod medium;
 pub mod records;
@@ -229,11 +230,6 @@ impl Store {
             return Ok(Some(missing.digest));
         }
         Ok(self.needed(image)?.into_iter().find(|blob| !self.has(blob)).map(|blob| blob.digest))
-    }
-
-    /// Writes `index.json`, so that other tools can read the layout. Written once at the end of a run.
-    pub fn write_index(&self, bytes: &[u8]) -> Result<()> {
-        self.write_whole(&self.root.join("index.json"), bytes, 0o644)
     }
 
     /// Writes a small file whole, through `ingest/`, where the next writer removes what a killed process leaves.

@@ -62,7 +62,11 @@ impl Target for RegistryTarget {
     async fn take<S: Source>(&self, work: &Work, _offset: u64, source: &S) -> Result<(), Rejected> {
         match &work.role {
             Role::Blob => {
-                self.remote.push_blob(&work.descriptor, |offset| source.open(work, offset)).await?;
+                let open = |offset| source.open(work, offset);
+                match source.is_checked() {
+                    true => self.remote.push_checked_blob(&work.descriptor, open).await?,
+                    false => self.remote.push_blob(&work.descriptor, open).await?,
+                }
                 self.known.put(work.descriptor.digest, self.remote.repository());
             }
             Role::Manifest => self.put(work, source, Name::from(work.descriptor.digest)).await?,

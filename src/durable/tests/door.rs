@@ -64,7 +64,7 @@ fn after_a_failed_sync_there_is_nothing_to_resume_from() {
         fs::write(&partial, b"half").unwrap();
         // This device knows no sync, and says so.
         let file = OpenOptions::new().write(true).open("/dev/null").unwrap();
-        Writer { file, path: partial.clone(), position: 4, unsynced: 4, unique: false }
+        Writer { file, path: partial.clone(), position: 4, unsynced: 4, syncing: None, unique: false }
     };
     assert!(unsyncable().sync().is_err());
     assert!(!partial.exists());
