@@ -24,7 +24,7 @@ pub async fn rage_500<S: Storm>(storm: impl Fn(Fixture) -> S, seed: u64) {
     rage(&mut storm(Fixture::large().await), MANY.1, seed + 1);
 }
 
-struct PullStorm(Fixture);
+pub struct PullStorm(pub Fixture);
 
 impl Storm for PullStorm {
     fn begin(&mut self) {
@@ -45,7 +45,7 @@ impl Storm for PullStorm {
     }
 }
 
-struct ExportStorm(Fixture);
+pub struct ExportStorm(pub Fixture);
 
 impl ExportStorm {
     const BUNDLE: &'static str = "world-1-1";
@@ -92,14 +92,14 @@ impl Storm for ExportStorm {
     }
 }
 
-struct ReplayStorm {
+pub struct ReplayStorm {
     fixture: Fixture,
     shelf: MemoryShelf,
     running: Option<Running>,
 }
 
 impl ReplayStorm {
-    fn new(fixture: Fixture) -> Self {
+    pub fn new(fixture: Fixture) -> Self {
         ReplayStorm { fixture, shelf: MemoryShelf::default(), running: None }
     }
 

@@ -51,10 +51,24 @@ pub struct Catalogued {
     pub bundles: BTreeSet<String>,
 }
 
+/// Every record has its name whole; one of an image is what its name says.
+fn assert_records_are_whole(store: &Path) {
+    let index = ("index.json".to_owned(), store.join("index.json"));
+    let records = files_below(&store.join("records")).into_iter().chain(index.1.exists().then_some(index));
+    for (name, path) in records.filter(|(name, _)| name.ends_with(".json")) {
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok(), "{name} is not whole");
+        if let Some(digest) = name.strip_prefix("images/") {
+            assert_eq!(digest, format!("{}.json", Digest::of(&bytes).hex()));
+        }
+    }
+}
+
 /// The store holds no wrong byte; SQLite finds nothing wrong with the catalog; and what that says is what blobs and records
 /// say. It may lag behind: a record is written before its row.
 pub fn assert_sound(store: &Path) -> Catalogued {
     let tables = assert_blobs_are_true(store);
+    assert_records_are_whole(store);
     let Some(rows) = read_catalog(store) else { return Catalogued::default() };
     let Rows { integrity, blobs, runs, bundles } = rows;
     assert_eq!(integrity, "ok");
