@@ -137,6 +137,12 @@ impl World {
         self.lock().stopped = true;
     }
 
+    /// From here on nothing is disturbed: another process begins. What was not synced before still is not.
+    pub fn revive(&self) {
+        let mut disk = self.lock();
+        (disk.fault, disk.stopped) = (Fault::None, false);
+    }
+
     /// Makes `into`, which must not be there, what is found after a power loss now.
     pub fn after(&self, loss: Loss, into: &Path) {
         let disk = self.lock();

@@ -1,6 +1,6 @@
 //! What is left in the end, in a form that can be compared; and what must hold at every moment before.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -58,6 +58,42 @@ fn bare_contents(bytes: &[u8]) -> String {
     contents.created.clear();
     contents.files.retain(|file| file.path != crate::bundle::README);
     Digest::of(&json::canonical(&contents).unwrap()).to_string()
+}
+
+/// What a stage that begins at `root` can see, without times and random names: two folders that are alike here go on alike.
+pub fn likeness(root: &Path) -> BTreeSet<(String, String)> {
+    let mut seen: BTreeSet<(String, String)> = rows(&root.join("store")).into_iter().collect();
+    for (path, bytes) in files(root).into_iter().filter(|(path, _)| !is_passing(path)) {
+        let what = if path.starts_with("store/records/runs/") {
+            bare(&bytes)
+        } else if follows_from_time(&path) || path.ends_with(".whole") || path.ends_with(".partial") {
+            format!("{} bytes", bytes.len())
+        } else if path.ends_with("/bundle.json") {
+            bare_contents(&bytes)
+        } else {
+            Digest::of(&bytes).to_string()
+        };
+        let random = path.ends_with(".whole");
+        seen.insert((if random { "a temporary file".to_owned() } else { path }, what));
+    }
+    seen
+}
+
+/// What the catalog says.
+fn rows(store: &Path) -> Vec<(String, String)> {
+    let path = store.join("catalog.sqlite3");
+    if !path.exists() {
+        return Vec::new();
+    }
+    let catalog = rusqlite::Connection::open(path).unwrap();
+    let mut rows = Vec::new();
+    for (table, columns) in [("blobs", "hex(digest)"), ("runs", "stream || number"), ("bundles", "stream || sequence")]
+    {
+        let Ok(mut query) = catalog.prepare(&format!("SELECT {columns} FROM {table}")) else { continue };
+        let found = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.extend(found.map(|row| (table.to_owned(), row.unwrap())));
+    }
+    rows
 }
 
 fn strip(value: &mut Value) {

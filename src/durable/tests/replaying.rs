@@ -60,7 +60,14 @@ impl Replays {
         assert!(met || matches!(said, Ok(true)), "{said:?}");
         let what = PathBuf::from(format!("{fault:?}, {stop:?}, then {loss:?} lost"));
         check_tags(&shelf, &self.end, &what);
-        world.after(loss, &after);
+        // After a kill the same disk goes on, with what is not synced on it.
+        let killed = loss == Loss::Nothing;
+        let after = if killed { root } else { after };
+        if killed {
+            world.revive();
+        } else {
+            world.after(loss, &after);
+        }
         let address = target.address();
         target.stop().await.unwrap();
         let target = Running::start_at(address, Arc::new(shelf.clone())).await.unwrap();
@@ -68,8 +75,15 @@ impl Replays {
         assert!(matches!(said, Ok(true)), "{}: {said:?}", what.display());
         let mut found = published(&shelf);
         found.extend(memory(&after, &target));
-        let differences = differences(&found, &self.end);
-        assert!(differences.is_empty(), "{}:\n{}", what.display(), differences.join("\n"));
+        let differ = differences(&found, &self.end);
+        assert!(differ.is_empty(), "{}:\n{}", what.display(), differ.join("\n"));
+        if killed {
+            let dark = self.fixture.place("dark");
+            let _ = fs::remove_dir_all(&dark);
+            world.after(Loss::All, &dark);
+            let differ = differences(&memory(&dark, &target), &memory(&after, &target));
+            assert!(differ.is_empty(), "{}, and then power:\n{}", what.display(), differ.join("\n"));
+        }
         met
     }
 
