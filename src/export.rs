@@ -79,10 +79,10 @@ pub async fn export(
     let (signed, again, failed) = match &options.recorded {
         Some(name) => (recorded(name, store, key)?, true, Vec::new()),
         None => {
-            let chosen = choose(stream, store)?;
-            let draft = lay_out(&chosen, store, key, &options)?;
+            let (chosen, failed) = choose(stream, store)?;
+            let draft = lay_out(chosen, store, key, &options)?;
             let (signed, again) = number_and_record(draft, store, key, &options)?;
-            (signed, again, chosen.failed)
+            (signed, again, failed)
         }
     };
     let bytes = signed.contents.volumes.iter().map(|volume| volume.size).sum();
@@ -119,39 +119,42 @@ struct Chosen {
     references: Vec<Named>,
     images: Vec<Image>,
     /// What travels in `meta.tar` first, then layers in the order of the images.
-    blobs: Vec<(Descriptor, bool)>,
+    blobs: Vec<Placed>,
     /// Files inside `meta.tar`.
     inner: Vec<(String, Vec<u8>)>,
-    failed: Vec<Failure>,
 }
 
-fn choose(stream: &str, store: &Store) -> Result<Chosen> {
+/// What goes into a bundle of the latest run, and what of it does not, and why.
+fn choose(stream: &str, store: &Store) -> Result<(Chosen, Vec<Failure>)> {
     let Some(run) = store.latest_run(stream)? else {
         let known = store.catalog().streams()?.join(", ");
         return Err(Error::usage(format!("the store has no stream {stream:?}; it has: {known}"))
             .on(Side::Store)
             .help("pull its spec first"));
     };
-    let Run { images: entries, failed, .. } = run;
+    let Run { images: entries, mut failed, .. } = run;
     let mut chosen = Chosen {
         stream: stream.to_owned(),
         references: Vec::new(),
         images: Vec::new(),
         blobs: Vec::new(),
         inner: Vec::new(),
-        failed,
     };
-    let (mut meta, mut layers) = (Collected::default(), Collected::default());
+    let (mut meta, mut layers) = (Collected::new(true), Collected::new(false));
+    let mut seen = HashSet::new();
     for entry in entries {
         match whole_image(&entry, store) {
             Ok(image) => {
                 collect(&image, store, &mut meta, &mut layers)?;
                 chosen.references.extend(image.named(&entry.tags)?);
-                chosen.add(image);
+                // Two entries of a spec may name one image with other platforms; a bundle has one entry for each decision.
+                if seen.insert(entry.image) {
+                    chosen.images.push(image);
+                }
             }
             Err(error) => {
                 let subject = format!("{}@{}", entry.repository, entry.image.short());
-                chosen.failed.push(Failure::new(subject, &error));
+                failed.push(Failure::new(subject, &error));
             }
         }
     }
@@ -161,26 +164,13 @@ fn choose(stream: &str, store: &Store) -> Result<Chosen> {
             .help("look at what the last pull said: it selected nothing, or nothing came through"));
     }
     layers.blobs.retain(|blob| !meta.seen.contains(&blob.digest));
-    chosen.blobs = meta
-        .blobs
-        .into_iter()
-        .map(|blob| (blob, true))
-        .chain(layers.blobs.into_iter().map(|blob| (blob, false)))
-        .collect();
+    chosen.blobs = meta.blobs;
+    chosen.blobs.append(&mut layers.blobs);
     chosen.references.sort_by(|a, b| (&a.name, &a.tag).cmp(&(&b.name, &b.tag)));
     chosen.references.dedup_by(|a, b| (&a.name, &a.tag) == (&b.name, &b.tag));
     let index = index_json(&chosen.references)?;
     chosen.inner = vec![(OCI_LAYOUT_PATH.to_owned(), OCI_LAYOUT.to_vec()), (INDEX_JSON_PATH.to_owned(), index)];
-    Ok(chosen)
-}
-
-impl Chosen {
-    /// Two entries of a spec may name one image with other platforms; a bundle has one entry for each decision.
-    fn add(&mut self, image: Image) {
-        if !self.images.contains(&image) {
-            self.images.push(image);
-        }
-    }
+    Ok((chosen, failed))
 }
 
 /// The image of a run's entry, when all of it is in the store.
@@ -198,16 +188,20 @@ fn whole_image(entry: &RunImage, store: &Store) -> Result<Image> {
 }
 
 /// Blobs in the order in which they were first needed.
-#[derive(Default)]
 struct Collected {
+    in_meta: bool,
     seen: HashSet<Digest>,
-    blobs: Vec<Descriptor>,
+    blobs: Vec<Placed>,
 }
 
 impl Collected {
+    fn new(in_meta: bool) -> Self {
+        Collected { in_meta, seen: HashSet::new(), blobs: Vec::new() }
+    }
+
     fn add(&mut self, blob: &Descriptor) {
         if self.seen.insert(blob.digest) {
-            self.blobs.push(Descriptor::new(blob.media_type.clone(), blob.digest, blob.size));
+            self.blobs.push(Placed { digest: blob.digest, size: blob.size, in_meta: self.in_meta });
         }
     }
 }
@@ -238,22 +232,17 @@ struct Draft {
     sums: String,
 }
 
-fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: &ExportOptions) -> Result<Draft> {
-    let placed: Vec<Placed> = chosen
-        .blobs
-        .iter()
-        .map(|(blob, in_meta)| Placed { digest: blob.digest, size: blob.size, in_meta: *in_meta })
-        .collect();
+fn lay_out(chosen: Chosen, store: &Store, key: &SigningKey, options: &ExportOptions) -> Result<Draft> {
     let inner_sizes: Vec<u64> = chosen.inner.iter().map(|(_, bytes)| bytes.len() as u64).collect();
-    let packing = pack(&inner_sizes, &placed, options.volume_size)?;
+    let packing = pack(&inner_sizes, &chosen.blobs, options.volume_size)?;
     let mut chunks = Vec::new();
     let mut blobs = Vec::with_capacity(packing.blobs.len());
     for (at, extents) in &packing.blobs {
-        let Some((descriptor, _)) = chosen.blobs.get(*at) else { continue };
-        chunks.extend(store.chunks(descriptor)?);
+        let Some(blob) = chosen.blobs.get(*at) else { continue };
+        chunks.extend(store.chunks(&Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size))?);
         blobs.push(BlobEntry {
-            digest: descriptor.digest,
-            size: descriptor.size,
+            digest: blob.digest,
+            size: blob.size,
             encoding: "identity".into(),
             extents: extents.clone(),
         });
@@ -278,7 +267,7 @@ fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: &ExportOpt
         kind: TYPE.into(),
         version: VERSION.into(),
         critical: Vec::new(),
-        stream: chosen.stream.clone(),
+        stream: chosen.stream,
         epoch: 0,
         sequence: 0,
         created: String::new(),
@@ -288,14 +277,14 @@ fn lay_out(chosen: &Chosen, store: &Store, key: &SigningKey, options: &ExportOpt
             key: key.public().id(),
         },
         baseline: Baseline { kind: "none".into() },
-        references: chosen.references.clone(),
+        references: chosen.references,
         removed_references: Vec::new(),
-        images: chosen.images.clone(),
+        images: chosen.images,
         blobs,
         files,
         volumes,
     };
-    Ok(Draft { contents, chunks, inner: chosen.inner.clone(), sums })
+    Ok(Draft { contents, chunks, inner: chosen.inner, sums })
 }
 
 fn file_entry(path: &str, bytes: &[u8], extent: Option<InVolume>) -> FileEntry {
@@ -430,17 +419,21 @@ fn next_number(latest: Option<(u64, u64)>, wanted: Option<u64>) -> Result<(u64, 
 /// Every extent, in the order in which it lies in the volumes.
 fn work_list(contents: &Contents) -> Vec<Work> {
     let mut parts = Vec::new();
-    for blob in &contents.blobs {
+    for (at, blob) in contents.blobs.iter().enumerate() {
         let mut start = 0;
         for extent in &blob.extents {
-            let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
-            let span = start..start + extent.length;
+            parts.push((extent.volume, extent.offset, at, start..start + extent.length));
             start += extent.length;
-            parts.push(((extent.volume, extent.offset), Work { descriptor, span, from: Vec::new(), role: Role::Blob }));
         }
     }
-    parts.sort_by_key(|(place, _)| *place);
-    parts.into_iter().map(|(_, work)| work).collect()
+    parts.sort_by_key(|(volume, offset, ..)| (*volume, *offset));
+    let mut work = Vec::with_capacity(parts.len());
+    work.extend(parts.into_iter().filter_map(|(_, _, at, span)| {
+        let blob = contents.blobs.get(at)?;
+        let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
+        Some(Work { descriptor, span, from: Vec::new(), role: Role::Blob })
+    }));
+    work
 }
 
 /// Refuses before anything is written when the drive cannot hold it. What lies there already of the same bundle counts.

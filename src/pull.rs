@@ -1,6 +1,6 @@
 //! Pull: what a plan decided comes from the registries into the store.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::content::{Limits, Role, Source, Work, copy};
 use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Digest, Repository};
+use crate::oci::{Descriptor, Digest, MediaType, Repository};
 use crate::plan::{Plan, PlannedImage};
 use crate::store::Store;
 use crate::store::records::{Failure, Run, RunImage};
@@ -46,18 +46,17 @@ pub async fn pull<S: Source>(
     let _lock = store.lock_stream(&plan.stream)?;
     let mut problems: HashMap<usize, Problem> = HashMap::new();
     let (blobs, contradicting) = fetch_manifests(plan, source, store, limits, &mut problems, monitor).await?;
-    let wanted: u64 = blobs.iter().map(|blob| blob.work.descriptor.size).fold(0, u64::saturating_add);
-    refuse_when_full(store, &blobs)?;
-    monitor.begin("pull", blobs.len() as u64, wanted);
+    let wanted: u64 = blobs.work.iter().map(|blob| blob.descriptor.size).fold(0, u64::saturating_add);
+    refuse_when_full(store, &blobs.work)?;
+    monitor.begin("pull", blobs.work.len() as u64, wanted);
     let (mut fetched_blobs, mut fetched_bytes) = (0, 0);
     // One blob under two lengths: at least one of the manifests lies, and only that one's image is to fail. They share a
     // partial file, so they come one after the other.
-    for round in [blobs, contradicting] {
-        let work: Vec<Work> = round.iter().map(|blob| blob.work.clone()).collect();
+    for Needed { work, images } in [blobs, contradicting] {
         let failures = copy(&work, source, store, limits, monitor).await;
         for (at, error) in &failures {
             monitor.problem(error);
-            for image in round.get(*at).into_iter().flat_map(|blob| &blob.images) {
+            for image in images.get(*at).into_iter().flatten() {
                 problems.entry(*image).or_insert_with(|| Problem::from(error));
             }
         }
@@ -88,10 +87,12 @@ fn subject(image: &RunImage) -> String {
     image.tags.iter().map(|tag| format!("{}:{tag}", image.repository)).collect::<Vec<_>>().join(", ")
 }
 
-/// A blob that is not in the store, and the images (by place) that need it.
+/// Blobs that are not in the store.
+#[derive(Default)]
 struct Needed {
-    work: Work,
-    images: BTreeSet<usize>,
+    work: Vec<Work>,
+    /// For each of them the images, by place in the plan, that need it.
+    images: Vec<Vec<usize>>,
 }
 
 /// Makes sure that every manifest is in the store, and lists the blobs that are not: largest first, so that the longest
@@ -103,15 +104,15 @@ async fn fetch_manifests<S: Source>(
     limits: Limits,
     problems: &mut HashMap<usize, Problem>,
     monitor: &dyn Monitor,
-) -> Result<(Vec<Needed>, Vec<Needed>)> {
-    let mut needed: HashMap<(Digest, u64), Needed> = HashMap::new();
+) -> Result<(Needed, Needed)> {
+    let mut needed = Collected::default();
     for (at, planned) in plan.images.iter().enumerate() {
         let found = fetch_manifests_of(planned, source, store, limits).await;
         match found {
             Ok(blobs) => {
                 let from = planned.image.repository()?;
                 for blob in blobs {
-                    add(&mut needed, blob, &from, at);
+                    needed.add(blob, &from, at);
                 }
             }
             Err(error) => {
@@ -120,19 +121,54 @@ async fn fetch_manifests<S: Source>(
             }
         }
     }
-    let mut needed: Vec<Needed> = needed.into_values().collect();
-    needed.sort_by_key(|blob| (std::cmp::Reverse(blob.work.descriptor.size), blob.work.descriptor.digest));
+    let mut blobs = needed.blobs;
+    blobs.sort_by_key(|blob| (std::cmp::Reverse(blob.size), blob.digest));
     let mut seen = HashSet::new();
-    Ok(needed.into_iter().partition(|blob| seen.insert(blob.work.descriptor.digest)))
+    let contradicting: Vec<Found> = blobs.extract_if(.., |blob| !seen.insert(blob.digest)).collect();
+    Ok((Needed::from(blobs), Needed::from(contradicting)))
 }
 
-fn add(needed: &mut HashMap<(Digest, u64), Needed>, blob: Descriptor, from: &Repository, image: usize) {
-    let entry = needed
-        .entry((blob.digest, blob.size))
-        .or_insert_with(|| Needed { work: Work::whole(blob, Vec::new(), Role::Blob), images: BTreeSet::new() });
-    entry.images.insert(image);
-    if !entry.work.from.contains(from) {
-        entry.work.from.push(from.clone());
+/// A blob while all are collected: there may be hundreds of thousands.
+struct Found {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    from: Vec<Repository>,
+    images: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Collected {
+    places: HashMap<(Digest, u64), usize>,
+    blobs: Vec<Found>,
+}
+
+impl Collected {
+    /// `image` needs `blob`, which its repository `from` has.
+    fn add(&mut self, blob: Descriptor, from: &Repository, image: usize) {
+        let Descriptor { media_type, digest, size, .. } = blob;
+        let place = *self.places.entry((digest, size)).or_insert(self.blobs.len());
+        match self.blobs.get_mut(place) {
+            Some(there) => {
+                if there.images.last() != Some(&image) {
+                    there.images.push(image);
+                }
+                if !there.from.contains(from) {
+                    there.from.push(from.clone());
+                }
+            }
+            None => self.blobs.push(Found { media_type, digest, size, from: vec![from.clone()], images: vec![image] }),
+        }
+    }
+}
+
+impl From<Vec<Found>> for Needed {
+    fn from(blobs: Vec<Found>) -> Self {
+        let of = |Found { media_type, digest, size, from, images }| {
+            (Work::whole(Descriptor::new(media_type, digest, size), from, Role::Blob), images)
+        };
+        let (work, images) = blobs.into_iter().map(of).unzip();
+        Needed { work, images }
     }
 }
 
@@ -159,14 +195,13 @@ async fn fetch_manifests_of<S: Source>(
 }
 
 /// Refuses before anything is fetched when the disk cannot hold it. What is there of a blob already counts.
-fn refuse_when_full(store: &Store, blobs: &[Needed]) -> Result<()> {
-    let rest =
-        |blob: &Needed| blob.work.descriptor.size.saturating_sub(store.partial_size(&blob.work.descriptor.digest));
+fn refuse_when_full(store: &Store, blobs: &[Work]) -> Result<()> {
+    let rest = |blob: &Work| blob.descriptor.size.saturating_sub(store.partial_size(&blob.descriptor.digest));
     let wanted = blobs.iter().map(rest).fold(0, u64::saturating_add);
     let Some(free) = durable::free_space(store.root()).filter(|&free| wanted > free) else { return Ok(()) };
     let largest = blobs.first().map_or(String::new(), |blob| {
-        let from: Vec<String> = blob.work.from.iter().map(ToString::to_string).collect();
-        format!("; the largest blob has {} bytes, of {}", blob.work.descriptor.size, from.join(" and "))
+        let from: Vec<String> = blob.from.iter().map(ToString::to_string).collect();
+        format!("; the largest blob has {} bytes, of {}", blob.descriptor.size, from.join(" and "))
     });
     let place = store.root().display();
     Err(Error::failed(format!("{wanted} bytes are to be fetched, and {free} are free below {place}{largest}"))

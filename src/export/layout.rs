@@ -16,7 +16,7 @@ use crate::error::{Error, Result, Side};
 use crate::image::index_json;
 use crate::layout::{Form, LayoutContents, LayoutWriter, Place, manifest_json};
 use crate::monitor::Monitor;
-use crate::oci::{Digest, PlatformPattern};
+use crate::oci::{Descriptor, Digest, MediaType, PlatformPattern};
 use crate::store::Store;
 use crate::store::records::Failure;
 
@@ -61,10 +61,10 @@ pub async fn export_layout(
 ) -> Result<LayoutReport> {
     let _lock = store.lock_stream(stream)?;
     let place = Place::of(path)?;
-    let chosen = choose(stream, store)?;
+    let (chosen, failed) = choose(stream, store)?;
     let decided = decide(&chosen, store, platform)?;
     decided.notes.iter().for_each(|note| monitor.note(note));
-    let Chosen { references, images, blobs, failed, .. } = chosen;
+    let Chosen { references, images, blobs, .. } = chosen;
     let index = index_json(&references)?;
     let mut report = LayoutReport {
         layout: place.path.clone(),
@@ -80,7 +80,7 @@ pub async fn export_layout(
         notes: decided.notes,
         failed,
     };
-    let blobs = blobs.into_iter().map(|(blob, _)| blob).collect();
+    let blobs = blobs.iter().map(|blob| Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size)).collect();
     let contents = Arc::new(LayoutContents::new(index, manifest_json(&decided.entries)?, blobs));
     report.bytes = contents.size();
     refuse_when_full(&place, &contents)?;

@@ -1,5 +1,7 @@
 //! JSON from outside and JSON of our own: bounded on the way in, canonical on the way out.
 
+mod sorted;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,22 +44,19 @@ fn depth(bytes: &[u8]) -> usize {
 /// The canonical bytes of a document of our own: members sorted by name, two spaces of indentation, a
 /// newline at the end. Equal values have equal bytes, and a person can read and `diff` them.
 pub fn canonical(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    // `Value` keeps members in a sorted map.
-    let value = serde_json::to_value(document)?;
-    let mut bytes = serde_json::to_vec_pretty(&value)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+    sorted::write(document, true)
 }
 
 /// The same without white space, for documents that grow large.
 pub fn canonical_compact(document: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut bytes = serde_json::to_vec(&serde_json::to_value(document)?)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+    sorted::write(document, false)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -66,6 +65,34 @@ mod tests {
         let deep = "[".repeat(JSON_DEPTH_MAX + 1) + &"]".repeat(JSON_DEPTH_MAX + 1);
         assert!(parse::<serde_json::Value>(deep.as_bytes()).is_err());
         assert!(parse::<serde_json::Value>(&deep.as_bytes()[1..deep.len() - 1]).is_ok());
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                // Names that begin alike, and some that are written with a backslash.
+                prop::collection::vec(("[a!\\\\\" \u{1}é]{0,3}", inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// A map of serde_json's own is sorted by name, but a large document of them takes many times its length.
+        #[test]
+        fn canonical_bytes_are_those_of_a_sorted_map(value in values()) {
+            let lines = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            prop_assert_eq!(lines(canonical(&value).unwrap()), lines(serde_json::to_vec_pretty(&value).unwrap()) + "\n");
+            prop_assert_eq!(lines(canonical_compact(&value).unwrap()), lines(serde_json::to_vec(&value).unwrap()) + "\n");
+        }
     }
 
     #[test]

@@ -84,3 +84,115 @@ impl Store {
         Ok(self.catalog.listing(stream)?.filter(|(run, _)| Some(*run) == latest).map(|(_, entries)| entries))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::super::records;
+    use super::*;
+    use crate::image::{Image, IndexMode, index_json};
+    use crate::oci::{Descriptor, Digest, MediaType};
+    use crate::store::Access;
+
+    struct World {
+        store: Store,
+        folder: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            World { store: Store::open(folder.path(), Access::Writer).unwrap(), folder }
+        }
+
+        /// A run of `stream` that has one image, whose root has these bytes; what it lists.
+        fn run(&self, stream: &str, root: &str) -> (Run, Vec<Named>) {
+            let root = Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(root.as_bytes()), 7);
+            let repository = format!("registry.example/{stream}");
+            let image = Image {
+                repository: repository.clone(),
+                root,
+                mode: IndexMode::Full,
+                kept: Vec::new(),
+                left_out: Vec::new(),
+                signatures: Vec::new(),
+                absent: Vec::new(),
+                foreign: Vec::new(),
+            };
+            let tags = vec!["1".parse().unwrap()];
+            let references = image.named(&tags).unwrap();
+            let image = self.store.put_image(&image).unwrap();
+            let entry = records::RunImage { repository, tags, image, signatures_checked: String::new(), problem: None };
+            let mut run = Run {
+                stream: stream.to_owned(),
+                number: 0,
+                started: String::new(),
+                export_to: None,
+                volume_size: None,
+                images: vec![entry],
+                failed: Vec::new(),
+            };
+            self.store.put_run(&mut run).unwrap();
+            (run, references)
+        }
+
+        fn pull(&self, stream: &str, root: &str) -> Vec<Named> {
+            let (run, references) = self.run(stream, root);
+            self.store.list(&run, &references).unwrap();
+            references
+        }
+
+        fn listed(&self) -> String {
+            std::fs::read_to_string(self.folder.path().join("index.json")).unwrap()
+        }
+
+        fn inode(&self) -> u64 {
+            self.folder.path().join("index.json").metadata().unwrap().ino()
+        }
+    }
+
+    fn whole(references: &[Vec<Named>]) -> String {
+        String::from_utf8(index_json(&references.concat()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_stream_is_listed_and_the_file_is_written_when_it_changes() {
+        let world = World::new();
+        let (a, b) = (world.pull("a", "1"), world.pull("b", "1"));
+        assert_eq!(world.listed(), whole(&[a.clone(), b]));
+        let before = world.inode();
+        world.pull("a", "1");
+        assert_eq!(world.inode(), before);
+        let b = world.pull("b", "2");
+        assert_eq!(world.listed(), whole(&[a, b]));
+    }
+
+    #[test]
+    fn a_run_that_was_killed_before_it_was_listed_is_listed_by_the_next() {
+        let world = World::new();
+        let a = world.pull("a", "1");
+        world.pull("b", "1");
+        let (_, killed_b) = world.run("b", "2");
+        world.pull("a", "1");
+        assert_eq!(world.listed(), whole(&[a, killed_b.clone()]), "by that of another stream");
+        let (_, killed) = world.run("a", "2");
+        let (run, references) = world.run("a", "2");
+        assert_eq!(killed, references);
+        world.store.list(&run, &references).unwrap();
+        assert_eq!(world.listed(), whole(&[references, killed_b]), "by that of its own");
+    }
+
+    #[test]
+    fn a_catalog_that_was_made_anew_lists_all_streams_again() {
+        let world = World::new();
+        let b = world.pull("b", "1");
+        let World { store, folder } = world;
+        drop(store);
+        std::fs::remove_file(folder.path().join("catalog.sqlite3")).unwrap();
+        std::fs::remove_file(folder.path().join("index.json")).unwrap();
+        let world = World { store: Store::open(folder.path(), Access::Writer).unwrap(), folder };
+        let a = world.pull("a", "1");
+        assert_eq!(world.listed(), whole(&[a, b]));
+    }
+}

@@ -45,6 +45,11 @@ impl Machine {
         Machine { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
+    /// One whose folder lies below `place`.
+    pub fn below(place: &Path) -> Self {
+        Machine { folder: tempfile::tempdir_in(place).unwrap(), variables: Vec::new() }
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -152,6 +157,11 @@ impl Serving {
     /// `http://127.0.0.1:<port>`
     pub fn url(&self) -> String {
         format!("http://{}", self.host)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Sends SIGTERM, and waits; the exit status.

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::server::{Seen, Server, error, reply};
 use super::*;
-use crate::oci::{Descriptor, MediaType};
+use crate::oci::{Descriptor, Digest, MediaType};
 use crate::{Error, Kind};
 
 const SIZE: usize = 300_000;
@@ -100,6 +100,32 @@ async fn wrong_bytes_never_make_a_whole_upload() {
     let server = taking(|_| reply(201, &[], "")).await;
     let pushed = remote(&server).push_blob(&empty, |_| async { Ok(Body::full("x")) }).await;
     assert_eq!(pushed.unwrap_err().kind(), Kind::Verification);
+}
+
+#[tokio::test]
+async fn bytes_that_were_checked_before_are_hashed_when_a_registry_refuses_them() {
+    let compares = |seen: &Seen| match seen.body == bytes(SIZE) {
+        true => reply(201, &[], ""),
+        false => error(400, "DIGEST_INVALID"),
+    };
+    let mut altered = bytes(SIZE).to_vec();
+    altered[0] ^= 1;
+    let altered = &Bytes::from(altered);
+    let server = taking(compares).await;
+    remote(&server).push_checked_blob(&layer(), |_| async { Ok(Body::full(bytes(SIZE))) }).await.unwrap();
+    assert_eq!(server.lines().len(), 2);
+    // Wrong where they come from: found out before the second upload is whole.
+    let server = taking(compares).await;
+    let pushed = remote(&server).push_checked_blob(&layer(), |_| async move { Ok(Body::full(altered.clone())) }).await;
+    let told = pushed.unwrap_err();
+    assert_eq!(told.kind(), Kind::Verification);
+    assert!(told.to_string().contains(&Digest::of(altered).to_string()), "{told}");
+    assert_eq!(server.seen().iter().filter(|seen| seen.body.len() == SIZE).count(), 1);
+    // Right where they come from: something in between alters them.
+    let server = taking(|_| error(400, "DIGEST_INVALID")).await;
+    let told =
+        remote(&server).push_checked_blob(&layer(), |_| async { Ok(Body::full(bytes(SIZE))) }).await.unwrap_err();
+    assert!(told.help_text().is_some_and(|help| help.contains("alters uploads")), "{told:?}");
 }
 
 #[tokio::test]
