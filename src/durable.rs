@@ -167,6 +167,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // The kernel tells a failed sync once. Nobody may resume from such a file.
+        let _ = self.end_sync();
         if self.unique {
             // What cannot be removed now has a name by which it is known as left over.
             let _ = disk::remove(&self.path);
@@ -245,6 +247,10 @@ pub fn open_lock(path: &Path) -> Result<File> {
 
 /// Removes a file that [`Writer::unique`] made, when its process has gone without finishing it; whether it did.
 pub fn remove_unused(path: &Path) -> Result<bool> {
+    // Only files are made under such names; a pipe would be waited for.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Ok(false);
+    }
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         opened => opened.while_(|| format!("open {}", path.display()))?,

@@ -161,7 +161,7 @@ fn choose(stream: &str, store: &Store) -> Result<(Chosen, Vec<Failure>)> {
     if chosen.images.is_empty() {
         return Err(Error::failed(format!("no image of {stream:?} is whole in the store"))
             .on(Side::Store)
-            .help("look at what the last pull said: it selected nothing, or nothing came through"));
+            .help("an export takes what the latest pull found, and none of that is whole: pull again, or write an earlier bundle with --bundle"));
     }
     layers.blobs.retain(|blob| !meta.seen.contains(&blob.digest));
     chosen.blobs = meta.blobs;

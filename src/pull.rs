@@ -66,13 +66,15 @@ pub async fn pull<S: Source>(
         fetched_bytes = failed.fold(fetched_bytes, u64::saturating_sub);
     }
     monitor.end();
-    let run = record(plan, store, &problems, monitor)?;
+    // Where a registry was down for all of them, the stream stays what it was, and can be exported.
+    let nothing_found = plan.images.is_empty() && !plan.failed.is_empty();
+    let images = if nothing_found { Vec::new() } else { record(plan, store, &problems, monitor)?.images };
     let mut failed = plan.failed.clone();
-    failed.extend(run.images.iter().filter_map(|image| {
+    failed.extend(images.iter().filter_map(|image| {
         let problem = image.problem.clone()?;
         Some(Failure { subject: subject(image), problem })
     }));
-    let complete = run.images.iter().filter(|image| image.problem.is_none()).count() as u64;
+    let complete = images.iter().filter(|image| image.problem.is_none()).count() as u64;
     Ok(PullReport {
         stream: plan.stream.clone(),
         complete,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::compare::{chunk_digest, hash_range};
+use super::compare::hash_range;
 use super::plain::open_plain;
 use super::reader::{BundleReader, why};
 use super::volume_name;
@@ -139,7 +139,7 @@ impl BundleReader {
 
     /// What is wrong with a chunk in each copy, and a copy in which it is right.
     fn check_chunk<'o>(&self, job: &Job, copies: &'o [OpenCopy]) -> (Vec<Damage>, Option<(&'o Path, &'o File)>) {
-        let expected = chunk_digest(&self.chunks, &self.first_chunks, job.blob, job.at);
+        let expected = self.chunk_digest(job.blob, job.at);
         let (mut bad, mut good) = (Vec::new(), None);
         for (path, file) in copies {
             match damage_of(file, job, expected) {

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::contents::BlobEntry;
 use super::plain::open_plain;
 use crate::content::{CHUNK_SIZE, PIECE_SIZE, in_parallel, workers};
 use crate::oci::{Digest, Hasher};
@@ -28,9 +29,22 @@ pub(super) struct Piece {
 
 impl Piece {
     fn is_right(&self, file: &File) -> bool {
-        let found = hash_range(file, self.offset, self.length);
-        self.expected.is_some() && found.ok() == self.expected
+        self.check(file).is_ok_and(|right| right)
     }
+
+    /// Whether it is right; an error when it cannot be read.
+    fn check(&self, file: &File) -> std::io::Result<bool> {
+        let found = hash_range(file, self.offset, self.length)?;
+        Ok(self.expected == Some(found))
+    }
+}
+
+/// The first piece that was found wrong behind a writer.
+pub(super) struct Wrong {
+    /// Where it begins in the volume.
+    pub offset: u64,
+    /// Why it could not be read; `None` where its bytes are others.
+    pub unreadable: Option<std::io::Error>,
 }
 
 /// Where the first piece begins that is not right in the file at `path`, or cannot be read; `None` when all are right.
@@ -46,14 +60,14 @@ pub(super) fn first_bad(path: &Path, pieces: &[Piece]) -> Option<u64> {
 pub(super) struct Behind {
     pieces: Option<SyncSender<Piece>>,
     threads: Vec<JoinHandle<()>>,
-    bad: Arc<Mutex<Option<u64>>>,
+    bad: Arc<Mutex<Option<Wrong>>>,
 }
 
 impl Behind {
     /// Begins behind the writer of the file at `path`.
     pub fn begin(path: &Path) -> Self {
         let (pieces, waiting) = sync_channel(WAITING_MAX);
-        let (waiting, bad) = (Arc::new(Mutex::new(waiting)), Arc::<Mutex<Option<u64>>>::default());
+        let (waiting, bad) = (Arc::new(Mutex::new(waiting)), Arc::<Mutex<Option<Wrong>>>::default());
         let compare = || {
             let (path, waiting, bad) = (path.to_owned(), Arc::clone(&waiting), Arc::clone(&bad));
             std::thread::spawn(move || compare_all(&path, &waiting, &bad))
@@ -67,26 +81,35 @@ impl Behind {
         taken && lock(&self.bad).is_none()
     }
 
-    /// Waits until all are compared. Where the first wrong one begins; `None` when all are right.
-    pub fn finish(mut self) -> Option<u64> {
+    /// Waits until all are compared. The first wrong one; `None` when all are right.
+    pub fn finish(mut self) -> Option<Wrong> {
         self.pieces = None;
         for thread in std::mem::take(&mut self.threads) {
             if let Err(panic) = thread.join() {
                 std::panic::resume_unwind(panic);
             }
         }
-        *lock(&self.bad)
+        lock(&self.bad).take()
     }
 }
 
-fn compare_all(path: &Path, waiting: &Mutex<Receiver<Piece>>, bad: &Mutex<Option<u64>>) {
+fn compare_all(path: &Path, waiting: &Mutex<Receiver<Piece>>, bad: &Mutex<Option<Wrong>>) {
     let file = open_plain(path);
     loop {
         // Taken under the lock, compared without it.
         let Ok(piece) = lock(waiting).recv() else { return };
-        if !file.as_ref().is_ok_and(|file| piece.is_right(file)) {
-            let mut bad = lock(bad);
-            *bad = Some(bad.map_or(piece.offset, |first| first.min(piece.offset)));
+        let found = match &file {
+            Ok(file) => piece.check(file),
+            Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+        };
+        let unreadable = match found {
+            Ok(true) => continue,
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        let mut bad = lock(bad);
+        if bad.as_ref().is_none_or(|first| piece.offset < first.offset) {
+            *bad = Some(Wrong { offset: piece.offset, unreadable });
         }
     }
 }
@@ -95,11 +118,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The expected digest of the chunk that holds byte `offset` of blob number `blob`.
-pub(super) fn chunk_digest(table: &[u8], first_chunks: &[u64], blob: usize, offset: u64) -> Option<Digest> {
-    let number = usize::try_from(first_chunks.get(blob)? + offset / CHUNK_SIZE).ok()?;
+/// The expected digest of the chunk that holds byte `offset` of blob number `at`. That of a blob's only chunk is the blob's own:
+/// there the table is not asked.
+pub(super) fn chunk_digest(blobs: &[BlobEntry], table: &[u8], first: &[u64], at: usize, offset: u64) -> Option<Digest> {
+    let blob = blobs.get(at)?;
+    if is_one_chunk(&blob.digest, blob.size) {
+        return Some(blob.digest);
+    }
+    let number = usize::try_from(first.get(at)? + offset / CHUNK_SIZE).ok()?;
     let raw = table.get(number.checked_mul(32)?..)?.get(..32)?;
     Some(Digest::Sha256(raw.try_into().ok()?))
+}
+
+/// Whether the digest of a blob is that of its only chunk.
+pub(super) fn is_one_chunk(digest: &Digest, size: u64) -> bool {
+    matches!(digest, Digest::Sha256(_)) && (1..=CHUNK_SIZE).contains(&size)
 }
 
 /// The SHA-256 digest of a range of a file.
@@ -137,7 +170,7 @@ mod tests {
             for piece in &pieces {
                 behind.compare(*piece);
             }
-            let found = behind.finish();
+            let found = behind.finish().map(|wrong| wrong.offset);
             assert_eq!(found, first_bad(&path, &pieces));
             found
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::compare::{chunk_digest, hash_range};
+use super::compare::{chunk_digest, hash_range, is_one_chunk};
 use super::contents::{ASK_MAKER, Contents, Member};
 use super::plain::{WRITE_AGAIN, open_plain, read_file};
 use super::signature::untrusted;
@@ -88,6 +88,11 @@ impl BundleReader {
     /// The length of a blob; `None` when the bundle does not carry it.
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
         self.by_digest.get(digest).and_then(|&at| self.contents.blobs.get(at)).map(|blob| blob.size)
+    }
+
+    /// The digest that the chunk with byte `offset` of a blob must have.
+    pub(super) fn chunk_digest(&self, blob: usize, offset: u64) -> Option<Digest> {
+        chunk_digest(&self.contents.blobs, &self.chunks, &self.first_chunks, blob, offset)
     }
 
     /// Names of volumes that none of the folders has.
@@ -189,7 +194,7 @@ impl BundleReader {
                 while chunk < extent_end.min(end) {
                     let length = CHUNK_SIZE.min(extent_end - chunk);
                     let place = extent.offset + (chunk - start);
-                    let expected = chunk_digest(&self.chunks, &self.first_chunks, blob, chunk);
+                    let expected = self.chunk_digest(blob, chunk);
                     let file = self.open_volume(extent.volume, place, length, expected)?;
                     let wanted = offset.max(chunk) - chunk..end.min(chunk + length) - chunk;
                     let right = stream_chunk(&file, place, length, wanted, expected, send)
@@ -267,8 +272,8 @@ impl Source for Arc<BundleReader> {
         self.body(&work.descriptor.digest, offset, work.span.end)
     }
 
-    fn is_checked(&self) -> bool {
-        true
+    fn is_checked(&self, work: &Work) -> bool {
+        is_one_chunk(&work.descriptor.digest, work.descriptor.size)
     }
 }
 

@@ -292,7 +292,7 @@ impl State {
     }
 
     fn chunk_digest(&self, blob: usize, offset: u64) -> Option<Digest> {
-        chunk_digest(&self.chunks, &self.first_chunks, blob, offset)
+        chunk_digest(&self.contents.blobs, &self.chunks, &self.first_chunks, blob, offset)
     }
 
     fn writer(&mut self) -> Result<&mut Writer> {
@@ -380,6 +380,16 @@ impl State {
     /// decided.
     fn end_comparing(&mut self) -> Result<()> {
         let Some(bad) = self.behind.take().and_then(Behind::finish) else { return Ok(()) };
+        if let Some(error) = bad.unreadable {
+            let path = self.path(self.volume);
+            return Err(Error::from(error)
+                .on(Side::Bundle)
+                .while_(format!("read back {} at {}", path.display(), bad.offset))
+                .help(
+                    "the drive does not give back what it was given: use another one, or run the same command again",
+                ));
+        }
+        let bad = bad.offset;
         let mut members = self.members.get(self.volume).into_iter().flatten();
         let member = members.find(|member| (member.offset..member.offset + member.length).contains(&bad));
         let blob = member.and_then(|member| match member.payload {
@@ -415,6 +425,8 @@ impl State {
     /// Where the first piece begins that is not right; `None` when all are.
     fn first_bad_on_device(&self, path: &Path) -> Result<Option<u64>> {
         let file = open_plain(path).on(Side::Bundle).while_(|| format!("read {}", path.display()))?;
+        // What somebody copied here a moment ago may not be written yet, and the cache does not let go of that.
+        file.sync_data().on(Side::Bundle).while_(|| format!("sync {}", path.display()))?;
         // Advice only: where it is not taken, the comparison still is made.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         Ok(first_bad(path, &self.pieces()))
@@ -476,5 +488,5 @@ impl State {
 fn damaged(blob: &Digest, how: &str) -> Error {
     Error::verification(format!("blob {blob}: {how}"))
         .on(Side::Store)
-        .help("delete that file below blobs/ of the store, pull again, and run the export again")
+        .help("`sealift verify STORE` says whether the blob is damaged there: then delete that file below blobs/, pull again, and run the export again. If it is not, the drive garbles what it is given: use another one")
 }

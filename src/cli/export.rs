@@ -25,14 +25,13 @@ const OF_BUNDLES: [&str; 6] = ["to", "sign_key", "volume_size", "bundle", "epoch
   sealift export base-images --store ./store --to /media/drive --sign-key exporter.key
   sealift export base-images --to /media/drive --sign-key exporter.key --volume-size 64MiB
   sealift export base-images --to /media/drive --sign-key exporter.key --bundle base-images-1-7
-
   sealift export base-images --layout base-images.tar.zst
 
 The same content is the same bundle with the same number: exporting it again to the same drive writes only what is
 missing there, and to another drive makes a copy.
 
 With --layout other tools get the images: docker load and podman load take the archives, skopeo also the folder. Such
-a layout is not signed, and `sealift verify` and `sealift replay` do not take it.")]
+a layout is not signed. `sealift replay` does not take it; `sealift verify` takes a folder, without a key.")]
 pub(super) struct ExportArguments {
     /// The name of the stream: that of its spec
     stream: String,

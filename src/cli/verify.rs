@@ -49,13 +49,14 @@ pub(super) struct VerifyReports {
 
 pub(super) fn run(arguments: &VerifyArguments, output: Output) -> Result<Option<Kind>> {
     let depth = if arguments.deep { Depth::Layers } else { Depth::Bytes };
+    // Before anything is read: a key may come through a pipe, which can be read once.
+    if arguments.deep {
+        deep::bound_memory();
+    }
     // Whoever names a key wants to know what it signed; without its bundle.json a folder is no store all at once.
     let (stores, bundles): (Vec<_>, Vec<_>) =
         arguments.bundles.iter().cloned().partition(|folder| arguments.keys.is_empty() && is_layout(folder));
     let keys = if bundles.is_empty() { Vec::new() } else { arguments.keys.load(&[])? };
-    if arguments.deep {
-        deep::bound_memory();
-    }
     let (reports, mut failed) = check(depth, &bundles, &keys, &arguments.state.path());
     let (stores, more) = check_stores(depth, &stores);
     failed.extend(more);

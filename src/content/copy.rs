@@ -141,7 +141,7 @@ impl<S: Source> Source for Counting<'_, S> {
         Ok(self.source.open(work, offset).await?.counted(Arc::clone(&self.moved)))
     }
 
-    fn is_checked(&self) -> bool {
-        self.source.is_checked()
+    fn is_checked(&self, work: &Work) -> bool {
+        self.source.is_checked(work)
     }
 }

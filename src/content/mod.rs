@@ -59,9 +59,8 @@ pub trait Source: Send + Sync {
     /// A source repairs what it can by itself (a cut connection); an error that reaches the body is final.
     fn open(&self, work: &Work, offset: u64) -> impl Future<Output = Result<Body>> + Send;
 
-    /// Whether all that its bodies hand out has been compared with what a trusted key signed. Then a target whose far end
-    /// compares the digest of the whole need not do so too.
-    fn is_checked(&self) -> bool {
+    /// Whether what it hands out of `work` has been compared with the digest of the whole. Then a target need not do so too.
+    fn is_checked(&self, _work: &Work) -> bool {
         false
     }
 }

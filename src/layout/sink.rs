@@ -2,7 +2,9 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
@@ -20,6 +22,10 @@ const GZIP_LEVEL: u32 = 2;
 
 /// zstd's level: its default.
 const ZSTD_LEVEL: i32 = 3;
+
+/// How often, and how far apart, the lock of a folder is tried.
+const LOCK_ATTEMPTS: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// Compresses, or not.
 pub(super) enum Packer {
@@ -90,9 +96,14 @@ impl Sink {
         let partial = place.partial();
         // While this is held nobody else opens, and so cuts, a partial file in this folder. It is held for moments.
         let folder = File::open(place.parent()).while_(|| format!("open {}", place.parent().display()))?;
-        let _ = folder.lock();
-        if let Ok(found) = File::open(&partial) {
-            exclusive(&found, &partial)?;
+        wait_for(&folder, place.parent())?;
+        if let Ok(found) = partial.symlink_metadata() {
+            if !found.is_file() || found.nlink() > 1 {
+                return Err(Error::failed(format!("{} is there, and is no file of its own", partial.display()))
+                    .on(Side::Layout)
+                    .help("remove it, and run the same command again"));
+            }
+            exclusive(&File::open(&partial).while_(|| format!("open {}", partial.display()))?, &partial)?;
         }
         let writer = Writer::open(&partial, 0)?;
         exclusive(writer.file(), &partial)?;
@@ -140,6 +151,19 @@ fn compare(file: &mut File, path: &Path, bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes the lock of a folder, which others hold for moments. A file system without locks is no reason to fail.
+fn wait_for(folder: &File, path: &Path) -> Result<()> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+            _ => return Ok(()),
+        }
+    }
+    Err(Error::failed(format!("another process holds a lock on {}", path.display()))
+        .on(Side::Layout)
+        .help("wait until it has finished, or choose another folder"))
 }
 
 /// Makes sure that no other process writes to `file` while it is open. A file system without locks is no reason to fail.

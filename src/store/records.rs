@@ -325,6 +325,10 @@ fn in_catalog(number: u64) -> bool {
 fn read_bounded(path: &Path, limit: u64) -> Result<Bytes> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        // A pipe would be waited for.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::other("it is no file"));
+        }
         std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };

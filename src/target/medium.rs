@@ -63,7 +63,7 @@ impl Target for RegistryTarget {
         match &work.role {
             Role::Blob => {
                 let open = |offset| source.open(work, offset);
-                match source.is_checked() {
+                match source.is_checked(work) {
                     true => self.remote.push_checked_blob(&work.descriptor, open).await?,
                     false => self.remote.push_blob(&work.descriptor, open).await?,
                 }
