@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use sealift::oci::Tag;
+use sealift::oci::{Name, Tag};
 use sealift::sample::{ImageBuilder, SampleImage, seed};
 use sealift::serve::{MemoryShelf, ShelfWriter, router};
 use support::Machine;
@@ -117,4 +117,21 @@ async fn signatures_that_are_due_are_looked_up_and_not_fetched_again() {
     assert!(fetched.is_empty(), "{fetched:?}");
     assert!(found.iter().any(|line| line.starts_with("HEAD") && line.ends_with(".sig")), "{found:?}");
     assert!(found.iter().any(|line| line.contains("/referrers/")), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_finds_nothing_changes_nothing_and_what_there_was_can_be_exported() {
+    let (machine, shelf) = (Machine::new(), shelf());
+    let host = serve_logged(shelf.clone(), Asked::default()).await;
+    machine.write("spec.yaml", &spec(&host, "24h").replace("{glob: ['?']}", "{exact: ['1']}"));
+    let pull = ["pull", "spec.yaml", "--store", "store"];
+    machine.ok(&pull).await;
+    let before = files(&machine.path("store"));
+    for (repository, tag) in [("one", "1"), ("one", "2"), ("two", "1")] {
+        assert!(shelf.delete_manifest(repository, &Name::Tag(tag.parse().unwrap())).unwrap());
+    }
+    machine.run_to(1, &pull).await;
+    assert_eq!(files(&machine.path("store")), before);
+    machine.ok(&["key", "generate", "--out", "exporter"]).await;
+    machine.ok(&["export", "same", "--store", "store", "--to", "drive", "--sign-key", "exporter.key"]).await;
 }
