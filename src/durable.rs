@@ -152,12 +152,19 @@ impl Writer {
 
     /// Syncs the file, gives it its final name, syncs the folder, and sets the mode. A file that is already there under
     /// that name is replaced as a whole.
+    pub fn finish(self, name: &Path, mode: u32) -> Result<()> {
+        self.finish_unsynced(name, mode)?;
+        sync_folder(parent(name))
+    }
+
+    /// The same without syncing the folder, for many files of which none counts before the folder was synced for all: a power
+    /// loss may take the name back, and never leaves one without its bytes.
     ///
     /// The mode comes last: a partial file that may only be read could not be gone on with after a kill.
-    pub fn finish(mut self, name: &Path, mode: u32) -> Result<()> {
+    pub fn finish_unsynced(mut self, name: &Path, mode: u32) -> Result<()> {
         self.end_sync()?;
         self.trusted(disk::sync_all(&self.path, &self.file))?;
-        rename(&self.path, name)?;
+        disk::rename(&self.path, name).while_(|| format!("rename {} to {}", self.path.display(), name.display()))?;
         self.unique = false;
         // vfat knows no modes; what it cannot keep is no reason to fail.
         let _ = disk::set_mode(name, mode);

@@ -74,7 +74,8 @@ pub trait Target: Send + Sync {
     /// cannot resume opens it again from the start when its own side failed on the way.
     ///
     /// When it returns `Ok`, size and digest have been verified and the content is there as durably as
-    /// this medium can. On an error nothing is there under its final name.
+    /// this medium can; a store syncs the names of small blobs together, before it records that they are there. On an error
+    /// nothing is there under its final name.
     fn take<S: Source>(
         &self,
         work: &Work,

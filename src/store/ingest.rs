@@ -200,7 +200,14 @@ impl<'a> Ingest<'a> {
             return Err(if resumed { Rejected::Resumed(error) } else { Rejected::Final(error) });
         }
         self.store.create_algorithm_folder(&digest)?;
-        self.writer.finish(&self.store.path_of(&digest), MODE_FINAL).on(Side::Store)?;
+        let path = self.store.path_of(&digest);
+        match size > CHUNK_SIZE {
+            true => self.writer.finish(&path, MODE_FINAL),
+            // Its name is synced with those of all others, before a record says that they are there: a power loss costs at
+            // most fetching this one chunk again.
+            false => self.writer.finish_unsynced(&path, MODE_FINAL),
+        }
+        .on(Side::Store)?;
         durable::remove(&list).on(Side::Store)?;
         self.store.catalog.put_blob(&digest, size, &table)?;
         Ok(())
