@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::folder::{Folder, read_small, unreadable};
-use super::{DamagedFile, Root, index};
+use super::folder::{read_small, unreadable};
+use super::{DamagedFile, Root, RootContent, index};
 use crate::error::{Context, Result, Side};
 use crate::image::Image;
 use crate::oci::{Descriptor, Digest, Tag, json};
@@ -38,8 +38,8 @@ struct Name {
 }
 
 /// Everything that the records of a store name, and records that cannot be read; `None` where there are no records.
-pub(super) fn roots(folder: &Folder) -> Result<Option<(Vec<Root>, Vec<DamagedFile>)>> {
-    let records = folder.root.join("records");
+pub(super) fn roots(root: &Path) -> Result<Option<(Vec<Root>, Vec<DamagedFile>)>> {
+    let records = root.join("records");
     if !records.is_dir() {
         return Ok(None);
     }
@@ -57,7 +57,9 @@ pub(super) fn roots(folder: &Folder) -> Result<Option<(Vec<Root>, Vec<DamagedFil
         };
         (Some(text), name.descriptor)
     });
-    found.roots.extend(index::walked(folder, entries));
+    found.damaged.extend(index::damaged(root));
+    found.without_run(&files(&found.images)?, &records);
+    found.roots.extend(index::named(entries));
     Ok(Some((found.roots, found.damaged)))
 }
 
@@ -85,7 +87,16 @@ impl Found {
         }
         let Some(image) = self.read::<Image>(&path) else { return };
         let names = entry.tags.iter().map(|tag| format!("{}:{tag}", entry.repository)).collect();
-        self.roots.push(Root { names, image });
+        self.roots.push(Root { names, content: RootContent::Recorded(image), problem: None });
+    }
+
+    /// Images are recorded before the run that names them, and a first pull may have been interrupted; but where runs are
+    /// there is one that names an image.
+    fn without_run(&mut self, images: &[PathBuf], records: &Path) {
+        if self.roots.is_empty() && self.damaged.is_empty() && !images.is_empty() {
+            let problem = format!("no run names any of the {} images that are recorded", images.len());
+            self.damaged.push(DamagedFile { file: records.join("runs"), problem });
+        }
     }
 }
 
@@ -109,7 +120,7 @@ fn latest(paths: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut last: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
     for path in paths {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit_once('-'));
-        let Some((stream, Ok(number))) = stem.map(|(stream, number)| (stream.to_owned(), number.parse())) else {
+        let Some((stream, Ok(number))) = stem.map(|(stream, number)| (stream.to_owned(), number.parse::<u64>())) else {
             continue;
         };
         let known = last.entry(stream).or_insert_with(|| (number, path.clone()));
