@@ -22,10 +22,11 @@ const TEXT_MAX: usize = 256;
 
 /// `text`, without what is beyond 256 bytes of it.
 pub fn cut(text: &str) -> String {
-    match text.get(..text.floor_char_boundary(TEXT_MAX)) {
-        Some(head) if head.len() < text.len() => format!("{head}…"),
-        _ => text.to_owned(),
+    if text.len() <= TEXT_MAX {
+        return text.to_owned();
     }
+    let head = (0..=TEXT_MAX).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    format!("{head}…")
 }
 
 /// A manifest and the image that it belongs to.

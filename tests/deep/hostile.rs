@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sealift::Kind;
-use sealift::layers::FAILURES_MAX;
+use sealift::layers::{Compression, FAILURES_MAX, Unpacker, WINDOWS_MAX, Windows};
 use sealift::monitor::Silent;
 use sealift::oci::Digest;
 use sealift::verify::{Depth, LayoutReport, verify_layout};
@@ -68,9 +70,10 @@ fn with(descriptor: &Value, key: &str, value: Value) -> Value {
     changed
 }
 
-fn nested(made: &Made, mut innermost: Value, times: usize) -> Value {
+fn nested(made: &Made, innermost: &Value, times: usize) -> Value {
+    let mut innermost = innermost.clone();
     for _ in 0..times {
-        innermost = made.index(&[innermost]);
+        innermost = made.index(std::slice::from_ref(&innermost));
     }
     innermost
 }
@@ -87,10 +90,10 @@ fn what_was_not_looked_at_is_not_good() {
         .collect();
     let (first, second) = kids.split_at(6_000);
     let rows: [(&str, Vec<Value>, &str); 8] = [
-        ("too deep", vec![nested(&made, lacking.clone(), 7)], "nested more than"),
-        ("far too deep", vec![nested(&made, lacking, 30)], "nested more than"),
+        ("too deep", vec![nested(&made, &lacking, 7)], "nested more than"),
+        ("far too deep", vec![nested(&made, &lacking, 30)], "nested more than"),
         ("a root of another size", vec![longer.clone()], " bytes instead of "),
-        ("a child of another size", vec![made.index(&[longer.clone()])], " bytes instead of "),
+        ("a child of another size", vec![made.index(std::slice::from_ref(&longer))], " bytes instead of "),
         ("a second root of another size", vec![good.clone(), with(&good, "size", json!(5))], "is listed as"),
         ("a second root of another type", vec![good.clone(), with(&good, "mediaType", json!(INDEX))], "is listed as"),
         ("a second child of another size", vec![made.index(&[good.clone(), longer])], "is listed as"),
@@ -106,7 +109,7 @@ fn what_was_not_looked_at_is_not_good() {
         let report = made.look(&entries);
         assert_eq!((report.verdict(), report.images.len()), (None, 1), "{:?}", report.images);
     }
-    assert_eq!(made.look(&[nested(&made, good, 2)]).verdict(), None);
+    assert_eq!(made.look(&[nested(&made, &good, 2)]).verdict(), None);
 }
 
 #[test]
@@ -175,7 +178,45 @@ async fn a_store_without_its_run_is_not_good() {
     fs::remove_file(&index).unwrap();
     fs::write(&index, good).unwrap();
     let run = fs::read_dir(root.join("records/runs")).unwrap().next().unwrap().unwrap().path();
+    for name in ["test-+9.json", "test-007.json"] {
+        let odd = run.with_file_name(name);
+        fs::copy(&run, &odd).unwrap();
+        let damaged = world.verify_store().damaged;
+        assert!(damaged.len() == 1 && damaged[0].file == odd, "{name}: {damaged:?}");
+        fs::remove_file(odd).unwrap();
+    }
+    world.export(1 << 20).await;
+    let bundle = fs::read_dir(root.join("records/bundles")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(world.verify_store().verdict(), None);
+    for (name, keep) in [("bundle.json", 100), ("bundle.json.sig", 0)] {
+        let (path, good) = (bundle.join(name), fs::read(bundle.join(name)).unwrap());
+        fs::remove_file(&path).unwrap();
+        if keep > 0 {
+            fs::write(&path, &good[..keep]).unwrap();
+        }
+        let damaged = world.verify_store().damaged;
+        assert!(damaged.len() == 1 && damaged[0].file == path, "{name}: {damaged:?}");
+        let _ = fs::remove_file(&path);
+        fs::write(&path, good).unwrap();
+    }
     fs::remove_file(run).unwrap();
     let report = world.verify_store();
     assert_eq!((report.verdict(), report.images.len()), (Some(Kind::Verification), 0));
+}
+
+#[test]
+fn what_is_free_is_free_once() {
+    let (windows, free) = (Windows::new(WINDOWS_MAX), Arc::new(AtomicU64::new(100)));
+    let unpack = |bytes: usize| {
+        let content = vec![0; bytes];
+        let mut unpacker = Unpacker::new(Compression::Gzip, &[Digest::of(b"")], 50, &windows).sharing(&free);
+        unpacker.push(&gzip(&content)).and_then(|()| unpacker.finish())
+    };
+    assert_eq!(unpack(50).unwrap().bytes, 50);
+    assert_eq!(free.load(Ordering::Relaxed), 100, "within its own limit");
+    assert_eq!(unpack(120).unwrap().digests, [Digest::of(&[0; 120])]);
+    assert_eq!(free.load(Ordering::Relaxed), 30);
+    assert!(unpack(81).unwrap_err().contains("taken for a bomb"));
+    assert_eq!(unpack(80).unwrap().bytes, 80);
+    assert!(unpack(51).unwrap_err().contains("more than 50 bytes"));
 }
