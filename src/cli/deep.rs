@@ -66,4 +66,7 @@ pub(super) fn tell(text: &mut String, report: Option<&DeepReport>) {
             let _ = writeln!(text, "  expected {expected}\n  found    {found}");
         }
     }
+    if report.more_failures > 0 {
+        let _ = writeln!(text, "wrong layers: {} more", report.more_failures);
+    }
 }

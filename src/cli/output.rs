@@ -30,10 +30,10 @@ pub(super) fn coloured() -> bool {
 
 /// An error as people read it: one line, and what can be done.
 pub fn describe(error: &Error) -> String {
-    match error.help_text() {
+    clean(match error.help_text() {
         Some(help) => format!("error: {error}\n  help: {help}"),
         None => format!("error: {error}"),
-    }
+    })
 }
 
 /// Prints an error and gives its exit status.
@@ -51,9 +51,15 @@ pub(super) fn report<R: Serialize>(output: Output, report: &R, human: impl FnOnc
             text.push('\n');
             text
         }
-        Output::Human => human(report),
+        Output::Human => clean(human(report)),
     };
     print(&text)
+}
+
+/// Reports and errors quote documents and names of files; what those hold must not move the cursor of a terminal.
+pub(super) fn clean(text: String) -> String {
+    let moves = |c: char| c.is_control() && c != '\n';
+    if text.chars().any(moves) { text.replace(moves, "\u{fffd}") } else { text }
 }
 
 /// Prints text to standard output.

@@ -181,6 +181,7 @@ fn human_store(report: &LayoutReport) -> String {
     }
     deep::tell(&mut text, report.deep.as_ref());
     let images = count(report.images.len() as u64, "image");
+    let are = if report.images.len() == 1 { "is" } else { "are" };
     let whole = report.images.iter().filter(|image| image.problem.is_none()).count();
     let left_out = match report.left_out {
         0 => String::new(),
@@ -188,14 +189,14 @@ fn human_store(report: &LayoutReport) -> String {
     };
     let _ = match report.verdict() {
         None => {
-            writeln!(text, "good: {images} are whole{left_out}. No key signed this: it is free of damage, no more")
+            writeln!(text, "good: {images} {are} whole{left_out}. No key signed this: it is free of damage, no more")
         }
         Some(Kind::Verification) if report.damaged.is_empty() => {
-            writeln!(text, "bad: {whole} of {images} are whole, but {}", deep::NOT_AS_SAID)
+            writeln!(text, "bad: {whole} of {images} {are} whole, but {}", deep::NOT_AS_SAID)
         }
         Some(_) => writeln!(
             text,
-            "bad: {whole} of {images} are whole{left_out}. To mend it, remove what is damaged below blobs/, and pull again"
+            "bad: {whole} of {images} {are} whole{left_out}. To mend it, remove what is damaged, and pull again"
         ),
     };
     text

@@ -1,6 +1,8 @@
 //! [`check`]: unpacks every layer once, on all cores, and compares.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::claims::Layer;
 use super::{Claims, Compression, DeepReport, LIMITS, Unpacked, Unpacker, WINDOWS_MAX, Windows};
@@ -29,14 +31,14 @@ struct Outcome {
 
 /// Unpacks the layers of `claims`, the largest first, each once, and compares what comes out with what every image says.
 pub fn check(mut claims: Claims, read: &Read<'_>) -> DeepReport {
-    let windows = Windows::new(WINDOWS_MAX);
+    let (windows, free) = (Windows::new(WINDOWS_MAX), Arc::new(AtomicU64::new(LIMITS.free)));
     let mut layers: Vec<_> = std::mem::take(&mut claims.layers).into_iter().collect();
     layers.sort_by_key(|((digest, compression), layer)| (Reverse(layer.size), *digest, *compression));
     let jobs: Vec<usize> = (0..layers.len()).collect();
     let outcomes = in_parallel(
         &jobs,
         || (),
-        |(), &at| layers.get(at).map(|((digest, how), layer)| (at, unpack(digest, *how, layer, read, &windows))),
+        |(), &at| layers.get(at).map(|((digest, how), layer)| (at, unpack(digest, *how, layer, read, &windows, &free))),
     );
     let (mut good, mut bytes) = (0, 0_u64);
     for (at, outcome) in outcomes.into_iter().flatten() {
@@ -49,13 +51,20 @@ pub fn check(mut claims: Claims, read: &Read<'_>) -> DeepReport {
     claims.report(good, bytes)
 }
 
-fn unpack(digest: &Digest, how: Compression, layer: &Layer, read: &Read<'_>, windows: &Windows) -> Outcome {
+fn unpack(
+    digest: &Digest,
+    how: Compression,
+    layer: &Layer,
+    read: &Read<'_>,
+    windows: &Windows,
+    free: &Arc<AtomicU64>,
+) -> Outcome {
     // One for each algorithm; nearly always that is one.
     let mut like: Vec<Digest> = layer.claims.iter().map(|claim| claim.diff_id).collect();
     like.sort_by_key(Digest::algorithm);
     like.dedup_by_key(|diff_id| diff_id.algorithm());
     let limit = if how == Compression::None { u64::MAX } else { LIMITS.of(layer.size) };
-    let mut unpacker = Some(Unpacker::new(how, &like, limit, windows));
+    let mut unpacker = Some(Unpacker::new(how, &like, limit, windows).sharing(free));
     let mut failed = None;
     let reading = read(digest, &mut |piece| {
         // What failed is read to its end all the same: whether it is what it must be is asked of all of it.

@@ -1,6 +1,7 @@
 //! [`Claims`]: what images say of their layers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,14 +11,29 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::manifest::{Content, config_diff_ids};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType};
 
-/// The most claims: a thousand images of ten platforms with a hundred layers each. They are in memory.
-const CLAIMS_MAX: usize = 1_000_000;
+/// The most claims: a thousand images of ten platforms with thirty layers each. They are in memory, some 200 bytes each.
+const CLAIMS_MAX: usize = 300_000;
+
+/// The most failures that are told one by one; the others are counted.
+pub const FAILURES_MAX: usize = 1_000;
+
+/// The most bytes of a name, or of what is wrong, that are kept: documents choose them.
+const TEXT_MAX: usize = 256;
+
+/// `text`, without what is beyond 256 bytes of it.
+pub fn cut(text: &str) -> String {
+    if text.len() <= TEXT_MAX {
+        return text.to_owned();
+    }
+    let head = (0..=TEXT_MAX).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    format!("{head}…")
+}
 
 /// A manifest and the image that it belongs to.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The image: repository and tags, or its digest.
-    pub image: String,
+    pub image: Arc<str>,
     /// The manifest.
     pub manifest: Digest,
 }
@@ -29,6 +45,7 @@ pub struct Claims {
     pub(super) layers: HashMap<(Digest, Compression), Layer>,
     not_checked: BTreeMap<(MediaType, Why), BTreeSet<Digest>>,
     failures: Vec<LayerFailure>,
+    more_failures: u64,
     count: usize,
 }
 
@@ -78,14 +95,14 @@ impl Claims {
         };
         match diff_ids {
             Ok(diff_ids) => self.add_layers(place, layers, &diff_ids, size_of),
-            Err(problem) => self.failures.push(LayerFailure {
-                image: place.image,
+            Err(problem) => self.note(LayerFailure {
+                image: place.image.to_string(),
                 manifest: place.manifest,
                 position: None,
                 layer: None,
                 expected: None,
                 found: None,
-                problem: format!("config {}: {problem}", wanted.digest),
+                problem: cut(&format!("config {}: {problem}", wanted.digest)),
             }),
         }
         Ok(())
@@ -113,7 +130,7 @@ impl Claims {
                 (Some(compression), Some(size)) => {
                     let known = self.layers.entry((layer.digest, compression)).or_insert_with(|| Layer {
                         size,
-                        media_type: layer.media_type.clone(),
+                        media_type: short(&layer.media_type),
                         claims: Vec::new(),
                     });
                     known.claims.push(claim);
@@ -123,7 +140,7 @@ impl Claims {
     }
 
     fn skip(&mut self, layer: &Descriptor, why: Why) {
-        self.not_checked.entry((layer.media_type.clone(), why)).or_default().insert(layer.digest);
+        self.not_checked.entry((short(&layer.media_type), why)).or_default().insert(layer.digest);
     }
 
     /// Notes that a layer could not be read.
@@ -134,15 +151,23 @@ impl Claims {
     /// Notes that a layer is not as `claim` says.
     pub(super) fn fail(&mut self, layer: &Digest, claim: &Claim, found: Option<Digest>, problem: String) {
         let Some(place) = self.places.get(claim.place) else { return };
-        self.failures.push(LayerFailure {
-            image: place.image.clone(),
+        self.note(LayerFailure {
+            image: place.image.to_string(),
             manifest: place.manifest,
             position: Some(claim.position as u64 + 1),
             layer: Some(*layer),
             expected: Some(claim.diff_id),
             found,
-            problem,
+            problem: cut(&problem),
         });
+    }
+
+    fn note(&mut self, failure: LayerFailure) {
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push(failure);
+        } else {
+            self.more_failures += 1;
+        }
     }
 
     /// The digests of all layers that are to be unpacked.
@@ -161,8 +186,14 @@ impl Claims {
                 .map(|((media_type, why), layers)| NotChecked { media_type, why, layers: layers.len() as u64 })
                 .collect(),
             failures: self.failures,
+            more_failures: self.more_failures,
         }
     }
+}
+
+/// A media type as reports have it.
+fn short(media_type: &MediaType) -> MediaType {
+    MediaType::new(&cut(media_type.as_str()))
 }
 
 /// The digests that a config says of what its `count` layers hold.

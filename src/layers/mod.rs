@@ -15,7 +15,7 @@ mod unpack;
 mod windows;
 
 pub use check::{Reading, check};
-pub use claims::{Claims, Place};
+pub use claims::{Claims, FAILURES_MAX, Place, cut};
 pub use compression::Compression;
 pub use limits::{LIMITS, Limits, WINDOW_MAX, WINDOWS_MAX};
 pub use report::{DeepReport, LayerFailure, NotChecked, Why};

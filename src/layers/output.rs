@@ -1,6 +1,8 @@
 //! [`Output`]: where unpacked bytes go. They are hashed and counted, and nothing else.
 
 use std::io::{Error, Result, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::oci::{Digest, Hasher};
 
@@ -9,13 +11,26 @@ pub(super) struct Output {
     hashers: Vec<Hasher>,
     written: u64,
     limit: u64,
+    /// What may come of all layers together beyond their limits; each takes what it needs.
+    free: Arc<AtomicU64>,
     over: bool,
 }
 
 impl Output {
     /// Hashes with the algorithm of each of `like`, and takes `limit` bytes.
     pub fn new(like: &[Digest], limit: u64) -> Self {
-        Output { hashers: like.iter().map(Digest::hasher).collect(), written: 0, limit, over: false }
+        Output {
+            hashers: like.iter().map(Digest::hasher).collect(),
+            written: 0,
+            limit,
+            free: Arc::default(),
+            over: false,
+        }
+    }
+
+    /// Takes what is beyond the limit from `free`, as long as that lasts.
+    pub fn share(&mut self, free: &Arc<AtomicU64>) {
+        self.free = Arc::clone(free);
     }
 
     /// How many bytes came.
@@ -30,7 +45,14 @@ impl Output {
 
     /// Refuses at once what is announced to be more than may come.
     pub fn announce(&mut self, bytes: u64) -> Result<()> {
-        self.over |= self.written.saturating_add(bytes) > self.limit;
+        let missing = self.written.saturating_add(bytes).saturating_sub(self.limit);
+        if missing > 0 {
+            let take = |free: u64| free.checked_sub(missing);
+            match self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+                Ok(_) => self.limit = self.limit.saturating_add(missing),
+                Err(_) => self.over = true,
+            }
+        }
         if self.over { Err(Error::other("too much comes out of it")) } else { Ok(()) }
     }
 

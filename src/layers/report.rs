@@ -14,8 +14,10 @@ pub struct DeepReport {
     pub unpacked_bytes: u64,
     /// What was not unpacked.
     pub not_checked: Vec<NotChecked>,
-    /// What is not as an image says it is.
+    /// What is not as an image says it is, as far as it is told one by one.
     pub failures: Vec<LayerFailure>,
+    /// How many more there are.
+    pub more_failures: u64,
 }
 
 /// Layers of one media type that were not unpacked.

@@ -1,6 +1,8 @@
 //! [`Unpacker`]: a layer goes in piece by piece, what it holds is hashed.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use flate2::write::MultiGzDecoder;
 
@@ -44,6 +46,15 @@ impl<'w> Unpacker<'w> {
     /// have `limit` bytes.
     pub fn new(said: Compression, like: &[Digest], limit: u64, windows: &'w Windows) -> Self {
         Unpacker { said, head: Vec::new(), stage: Stage::Head(Output::new(like, limit), windows) }
+    }
+
+    /// Lets what comes beyond the limit be taken from `free`, which layers share. Only before the first byte.
+    #[must_use]
+    pub fn sharing(mut self, free: &Arc<AtomicU64>) -> Self {
+        if let Stage::Head(output, _) = &mut self.stage {
+            output.share(free);
+        }
+        self
     }
 
     /// Takes the next bytes of the layer. After an error, no more are to come.

@@ -1,11 +1,11 @@
 //! The layers of a bundle, unpacked.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::{BundleReader, Damage};
 use crate::error::Result;
 use crate::image::{Image, Part};
-use crate::layers::{Claims, DeepReport, Place, Reading, check as check_layers};
+use crate::layers::{Claims, DeepReport, Place, Reading, check as check_layers, cut};
 use crate::oci::{Digest, Tag};
 
 /// What the images of a bundle say of their layers. A manifest that cannot be read is the problem of its image, and stands
@@ -14,10 +14,11 @@ pub(super) fn claims_of(reader: &BundleReader) -> Result<Claims> {
     let (mut claims, tags) = (Claims::default(), reader.contents().tags());
     for image in &reader.contents().images {
         let tags = tags.get(&(image.repository.clone(), image.root.digest)).map(Vec::as_slice).unwrap_or_default();
+        let name: Arc<str> = cut(&name_of(image, tags)).into();
         let kept = image.manifests().into_iter().filter(|(_, part)| *part != Part::Stub);
         for (descriptor, _) in kept {
             let Ok(manifest) = reader.manifest(descriptor) else { continue };
-            let place = Place { image: name_of(image, tags), manifest: descriptor.digest };
+            let place = Place { image: Arc::clone(&name), manifest: descriptor.digest };
             claims.add(place, &manifest, |config| reader.read_config(config), |digest| reader.size_of(digest))?;
         }
     }

@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::Depth;
 use crate::content::in_parallel;
-use crate::error::{Kind, Result};
+use crate::error::{Context, Error, Kind, Result, Side};
 use crate::image::Image;
 use crate::layers::{DeepReport, Reading, check as check_layers};
 use crate::monitor::Monitor;
-use crate::oci::Digest;
+use crate::oci::{Descriptor, Digest};
 use folder::{Folder, OCI_LAYOUT};
 
 /// What a verification of a store found.
@@ -85,11 +85,13 @@ pub fn is_layout(folder: &Path) -> bool {
 ///
 /// An error means that it is no layout that can be read; everything else is in the report.
 pub fn verify_layout(depth: Depth, folder: &Path, monitor: &dyn Monitor) -> Result<LayoutReport> {
-    let folder = Folder::open(folder)?;
-    let (roots, damaged) = match records::roots(&folder)? {
+    no_bundle(folder)?;
+    // What is named first, then what is there: a pull that ends in between leaves more than is asked for.
+    let (roots, damaged) = match records::roots(folder)? {
         Some(found) => found,
-        None => (index::roots(&folder)?, Vec::new()),
+        None => (index::roots(folder)?, Vec::new()),
     };
+    let folder = Folder::open(folder)?;
     let walk::Walked { mut images, claims, left_out } = walk::walk(&folder, roots, depth)?;
     let layers: HashSet<Digest> = claims.iter().flat_map(|claims| claims.blobs()).collect();
     let bytes = folder.blobs.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
@@ -123,11 +125,57 @@ pub fn verify_layout(depth: Depth, folder: &Path, monitor: &dyn Monitor) -> Resu
     })
 }
 
+/// A bundle that lost its `bundle.json` is no store, whatever was put beside it: what was signed is asked of a key.
+fn no_bundle(folder: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(folder).on(Side::Store).while_(|| format!("list {}", folder.display()))?;
+    let of_bundle = |name: &str| BUNDLE_FILES.contains(&name) || name.starts_with("vol-");
+    let mut names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    match names.find(|name| of_bundle(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::usage(format!(
+            "{} holds {name}, which is a part of a bundle, and its bundle.json is missing",
+            folder.display()
+        ))
+        .help("name the exporter's public key with --key; a store holds no such file")),
+    }
+}
+
 /// An image under its names, before anything is known of its blobs.
 struct Root {
     names: Vec<String>,
-    image: Image,
+    content: RootContent,
+    /// What its names contradict each other in.
+    problem: Option<String>,
 }
+
+/// What is known of an image.
+enum RootContent {
+    /// Everything: it was written down.
+    Recorded(Image),
+    /// Its manifest; what that needs is looked for when it is its turn.
+    Named(Descriptor),
+}
+
+impl RootContent {
+    fn contradicted_by(&self, other: &Descriptor) -> Option<String> {
+        let (Self::Recorded(Image { root, .. }) | Self::Named(root)) = self;
+        index::contradiction(root, other)
+    }
+}
+
+impl Root {
+    /// Its names, the image, and what is wrong with it already.
+    fn image(self, folder: &Folder) -> Result<(Vec<String>, Image, Option<String>)> {
+        let (image, problem) = match self.content {
+            RootContent::Recorded(image) => (image, None),
+            RootContent::Named(root) => index::image(folder, root)?,
+        };
+        Ok((self.names, image, self.problem.or(problem)))
+    }
+}
+
+/// What lies in the folder of a bundle, and in no store. Volumes have numbers.
+const BUNDLE_FILES: [&str; 3] = ["bundle.json.sig", "bundle.chunks", "meta.tar"];
 
 /// What is wrong with blobs.
 type Bad = BTreeMap<Digest, String>;

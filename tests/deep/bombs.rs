@@ -86,14 +86,18 @@ async fn bombs_cost_seconds_and_the_others_are_checked() {
     let member = gzip_at(flate2::Compression::best(), &vec![0; 64 * MIB]);
     let bomb = |media_type, bytes| Layer { media_type, bytes, diff_id: Digest::of(b"").to_string() };
     let rows = [
-        ("1 TiB of zstd", bomb(ZSTD, zeros_frame(23, 1024 * gib)), "more than 6710887600 bytes come out of it"),
+        ("1 TiB of zstd", bomb(ZSTD, zeros_frame(23, 1024 * gib)), "bytes come out of it: it is taken for a bomb"),
         (
             "6 GiB of zstd in one window",
             bomb(ZSTD, zeros_frame(27, 6 * gib)),
-            "more than 4294967296 bytes come out of it",
+            "bytes come out of it: it is taken for a bomb",
         ),
-        ("6 GiB of zstd in frames", bomb(ZSTD, zeros_frame(17, 8).repeat(6 * gib / 8)), "more than 4294967296 bytes"),
-        ("10 GiB of gzip", bomb(GZIP, member.repeat(160)), "more than 4294967296 bytes"),
+        (
+            "6 GiB of zstd in frames",
+            bomb(ZSTD, zeros_frame(17, 8).repeat(6 * gib / 8)),
+            "bytes come out of it: it is taken for a bomb",
+        ),
+        ("10 GiB of gzip", bomb(GZIP, member.repeat(160)), "bytes come out of it: it is taken for a bomb"),
         ("gzip in gzip", Layer::new(GZIP, gzip(&member.repeat(160)), &member.repeat(160)), ""),
     ];
     let mut images: Vec<_> = rows

@@ -6,6 +6,7 @@
 mod bombs;
 mod command_line;
 mod damage;
+mod hostile;
 mod made;
 mod stores;
 #[path = "../support/mod.rs"]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -19,6 +20,9 @@ pub const OCI_LAYOUT: &str = "oci-layout";
 const OCI_LAYOUT_MAX: u64 = 4 * 1024;
 /// The most files below `blobs/`; their names are in memory.
 const FILES_MAX: usize = 2_000_000;
+/// The most bytes of documents that are read: what many images share is read for each of them, and a few files could ask
+/// for days of that. It is a few minutes of work, and thousands of times what large stores need.
+const DOCUMENTS_MAX: u64 = 16 << 30;
 
 /// A layout that was opened: its files are listed, and not read yet.
 pub struct Folder {
@@ -30,6 +34,8 @@ pub struct Folder {
     pub irregular: Bad,
     /// What else lies below `blobs/`.
     pub oddities: Vec<String>,
+    /// How many bytes of documents were asked for.
+    documents: AtomicU64,
 }
 
 impl Folder {
@@ -46,7 +52,8 @@ impl Folder {
             return Err(unreadable(&path, &format!("version {:?} is not known", marker.image_layout_version)));
         }
         let (blobs, irregular) = Default::default();
-        let mut folder = Folder { root: root.to_owned(), blobs, irregular, oddities: Vec::new() };
+        let mut folder =
+            Folder { root: root.to_owned(), blobs, irregular, oddities: Vec::new(), documents: AtomicU64::new(0) };
         folder.list().on(Side::Store).while_(|| format!("list {}", root.join("blobs").display()))?;
         Ok(folder)
     }
@@ -70,7 +77,7 @@ impl Folder {
                         self.irregular.insert(digest, "it is no regular file".into());
                     }
                 }
-                if self.blobs.len() + self.oddities.len() > FILES_MAX {
+                if self.blobs.len() + self.irregular.len() + self.oddities.len() > FILES_MAX {
                     return Err(Error::failed(format!("there are more than {FILES_MAX} files")));
                 }
             }
@@ -91,10 +98,27 @@ impl Folder {
     /// Reads a document of at most `limit` bytes, and compares it with its digest.
     pub fn read(&self, descriptor: &Descriptor, limit: u64) -> Result<Bytes> {
         let bytes = read_small(&self.path_of(&descriptor.digest), limit.min(descriptor.size))?;
+        self.documents.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if bytes.len() as u64 != descriptor.size {
+            let wrong = format!("blob {} has {} bytes instead of {}", descriptor.digest, bytes.len(), descriptor.size);
+            return Err(Error::verification(wrong).on(Side::Store));
+        }
         match descriptor.digest.same_algorithm_of(&bytes) {
             found if found == descriptor.digest => Ok(bytes),
             found => Err(Error::verification(other(&found)).on(Side::Store)),
         }
+    }
+
+    /// Ends what would read the same documents again and again.
+    pub fn bounded(&self) -> Result<()> {
+        if self.documents.load(Ordering::Relaxed) <= DOCUMENTS_MAX {
+            return Ok(());
+        }
+        Err(Error::failed(format!("the images ask for more than {} GiB of manifests and configs", DOCUMENTS_MAX >> 30))
+            .on(Side::Store)
+            .help(
+                "no store that sealift pulled does: check fewer images at once, and ask where this layout comes from",
+            ))
     }
 
     /// Reads a manifest, compares it with its digest, and parses it.

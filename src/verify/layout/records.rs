@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::folder::{Folder, read_small, unreadable};
-use super::{DamagedFile, Root, index};
+use super::folder::{read_small, unreadable};
+use super::{DamagedFile, Root, RootContent, index};
 use crate::error::{Context, Result, Side};
 use crate::image::Image;
 use crate::oci::{Descriptor, Digest, Tag, json};
@@ -38,13 +38,14 @@ struct Name {
 }
 
 /// Everything that the records of a store name, and records that cannot be read; `None` where there are no records.
-pub(super) fn roots(folder: &Folder) -> Result<Option<(Vec<Root>, Vec<DamagedFile>)>> {
-    let records = folder.root.join("records");
+pub(super) fn roots(root: &Path) -> Result<Option<(Vec<Root>, Vec<DamagedFile>)>> {
+    let records = root.join("records");
     if !records.is_dir() {
         return Ok(None);
     }
     let mut found = Found { images: records.join("images"), roots: Vec::new(), damaged: Vec::new() };
-    for path in latest(files(&records.join("runs"))?) {
+    found.bundles(&records.join("bundles"))?;
+    for path in latest(files(&records.join("runs"))?, &mut found.damaged) {
         let images = found.read::<Run>(&path).map(|run| run.images).unwrap_or_default();
         images.iter().for_each(|entry| found.image(entry));
     }
@@ -57,7 +58,9 @@ pub(super) fn roots(folder: &Folder) -> Result<Option<(Vec<Root>, Vec<DamagedFil
         };
         (Some(text), name.descriptor)
     });
-    found.roots.extend(index::walked(folder, entries));
+    found.damaged.extend(index::damaged(root));
+    found.without_run(&files(&found.images)?, &records);
+    found.roots.extend(index::named(entries));
     Ok(Some((found.roots, found.damaged)))
 }
 
@@ -74,6 +77,22 @@ impl Found {
         read().map_err(|error| self.damaged.push(note(error))).ok()
     }
 
+    /// What was exported is written down as it was signed. No key is named here: it has to be a document, and its signature
+    /// has to be there. Without `bundle.json`, which is written last, nothing was recorded.
+    fn bundles(&mut self, bundles: &Path) -> Result<()> {
+        for folder in folders(bundles)? {
+            let (contents, signature) = (folder.join("bundle.json"), folder.join("bundle.json.sig"));
+            if !contents.exists() {
+                continue;
+            }
+            let _: Option<IgnoredAny> = self.read(&contents);
+            if !signature.is_file() {
+                self.damaged.push(DamagedFile { file: signature, problem: "it is missing".into() });
+            }
+        }
+        Ok(())
+    }
+
     /// The record of an image is named by its content.
     fn image(&mut self, entry: &RunImage) {
         let path = self.images.join(format!("{}.json", entry.image.hex()));
@@ -85,31 +104,61 @@ impl Found {
         }
         let Some(image) = self.read::<Image>(&path) else { return };
         let names = entry.tags.iter().map(|tag| format!("{}:{tag}", entry.repository)).collect();
-        self.roots.push(Root { names, image });
+        self.roots.push(Root { names, content: RootContent::Recorded(image), problem: None });
+    }
+
+    /// Images are recorded before the run that names them, and a first pull may have been interrupted; but where runs are
+    /// there is one that names an image.
+    fn without_run(&mut self, images: &[PathBuf], records: &Path) {
+        if self.roots.is_empty() && self.damaged.is_empty() && !images.is_empty() {
+            let problem = format!("no run names any of the {} images that are recorded", images.len());
+            self.damaged.push(DamagedFile { file: records.join("runs"), problem });
+        }
     }
 }
 
-/// The files of a folder; none where there is no such folder.
+/// The records of a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    Ok(paths)
+}
+
+/// The folders of a folder.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
+}
+
+/// What a folder holds; nothing where there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let list =
         || -> std::io::Result<Vec<PathBuf>> { std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     match list() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         listed => {
             let mut paths = listed.on(Side::Store).while_(|| format!("list {}", folder.display()))?;
-            paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
             paths.sort();
             Ok(paths)
         }
     }
 }
 
+/// The stream and number of a run, where its name is spelt as a store does: another spelling is another file.
+fn run_name(path: &Path) -> Option<(String, u64)> {
+    let (stream, text) = path.file_stem()?.to_str()?.rsplit_once('-')?;
+    let number = text.parse::<u64>().ok().filter(|number| *number > 0 && number.to_string() == text)?;
+    Some((stream.to_owned(), number))
+}
+
 /// Of runs, which are named `<stream>-<number>.json`, the last of each stream.
-fn latest(paths: Vec<PathBuf>) -> Vec<PathBuf> {
+fn latest(paths: Vec<PathBuf>, damaged: &mut Vec<DamagedFile>) -> Vec<PathBuf> {
     let mut last: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
     for path in paths {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit_once('-'));
-        let Some((stream, Ok(number))) = stem.map(|(stream, number)| (stream.to_owned(), number.parse())) else {
+        let Some((stream, number)) = run_name(&path) else {
+            let problem = "it is not named as the record of a run is, and is not read".to_owned();
+            damaged.push(DamagedFile { file: path, problem });
             continue;
         };
         let known = last.entry(stream).or_insert_with(|| (number, path.clone()));
