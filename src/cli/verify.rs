@@ -185,11 +185,14 @@ fn human_store(report: &LayoutReport) -> String {
     let whole = report.images.iter().filter(|image| image.problem.is_none()).count();
     let left_out = match report.left_out {
         0 => String::new(),
-        number => format!("; {number} manifests of left-out platforms are not here"),
+        number => format!("; {number} left-out children of indexes are not here, or only their manifests"),
     };
     let _ = match report.verdict() {
         None => {
             writeln!(text, "good: {images} {are} whole{left_out}. No key signed this: it is free of damage, no more")
+        }
+        Some(Kind::Incomplete) if report.images.is_empty() => {
+            writeln!(text, "nothing to check: it names no image. Pull, or look at what the latest pull said")
         }
         Some(Kind::Verification) if report.damaged.is_empty() => {
             writeln!(text, "bad: {whole} of {images} {are} whole, but {}", deep::NOT_AS_SAID)

@@ -71,7 +71,9 @@ impl LayoutReport {
     pub fn verdict(&self) -> Option<Kind> {
         let failed = self.deep.as_ref().is_some_and(|deep| !deep.failures.is_empty());
         let damaged = (failed || !self.damaged.is_empty()).then_some(Kind::Verification);
-        let incomplete = self.images.iter().any(|image| image.problem.is_some()).then_some(Kind::Incomplete);
+        // What names no image is not good: it may be what is left of one that did.
+        let incomplete = self.images.is_empty() || self.images.iter().any(|image| image.problem.is_some());
+        let incomplete = incomplete.then_some(Kind::Incomplete);
         Kind::first_of(damaged.into_iter().chain(incomplete))
     }
 }
@@ -87,10 +89,14 @@ pub fn is_layout(folder: &Path) -> bool {
 pub fn verify_layout(depth: Depth, folder: &Path, monitor: &dyn Monitor) -> Result<LayoutReport> {
     no_bundle(folder)?;
     // What is named first, then what is there: a pull that ends in between leaves more than is asked for.
-    let (roots, damaged) = match records::roots(folder)? {
-        Some(found) => found,
-        None => (index::roots(folder)?, Vec::new()),
-    };
+    let recorded = records::roots(folder)?;
+    // Another layout that was served once has the folders of records, and nothing in them.
+    let says_nothing = |(roots, damaged): &(Vec<Root>, Vec<DamagedFile>)| roots.is_empty() && damaged.is_empty();
+    let (roots, damaged) =
+        match recorded.filter(|found| !says_nothing(found) || !folder.join(index::INDEX_JSON).exists()) {
+            Some(found) => found,
+            None => (index::roots(folder)?, Vec::new()),
+        };
     let folder = Folder::open(folder)?;
     let walk::Walked { mut images, claims, left_out } = walk::walk(&folder, roots, depth)?;
     let layers: HashSet<Digest> = claims.iter().flat_map(|claims| claims.blobs()).collect();

@@ -56,6 +56,23 @@ async fn a_store_is_good_as_pulled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layout_that_was_served_is_still_judged_by_its_index_and_an_empty_one_is_not_good() {
+    let world = world().await;
+    let root = world.store.root().to_owned();
+    for folder in ["records/runs", "records/images", "records/names"] {
+        fs::remove_dir_all(root.join(folder)).unwrap();
+        fs::create_dir(root.join(folder)).unwrap();
+    }
+    let report = look(&root).unwrap();
+    assert_eq!((report.images.len(), report.verdict()), (2, None), "{report:#?}");
+    fs::remove_file(largest(&world)).unwrap();
+    assert_eq!(look(&root).unwrap().verdict(), Some(Kind::Incomplete));
+    write(&root.join("index.json"), br#"{"schemaVersion": 2, "manifests": []}"#);
+    let report = look(&root).unwrap();
+    assert_eq!((report.images.len(), report.verdict()), (0, Some(Kind::Incomplete)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_in_a_store_is_named_with_what_it_costs() {
     let world = world().await;
     let path = largest(&world);

@@ -13,7 +13,7 @@ use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, json};
 
 /// The entry points of a layout.
-const INDEX_JSON: &str = "index.json";
+pub(super) const INDEX_JSON: &str = "index.json";
 
 /// The largest `index.json` that is read: some hundred thousand tags.
 const INDEX_JSON_MAX: u64 = 64 * 1024 * 1024;
