@@ -7,6 +7,7 @@
 mod disk;
 #[cfg(test)]
 mod faults;
+pub mod lock;
 #[cfg(test)]
 mod tests;
 

@@ -22,6 +22,8 @@ pub use signature::{PublicKey, SigningKey, generate_key};
 pub use texts::{readme, sums};
 pub use writer::{BundleWriter, ReadBack, SideFiles};
 
+/// In `meta.tar`, which makes an unpacked bundle a layout.
+pub use crate::image::{INDEX_JSON_PATH, OCI_LAYOUT_PATH};
 pub use crate::oci::json::INTEGER_MAX;
 
 /// The table of contents; the last file to be written.
@@ -36,10 +38,6 @@ pub const META_TAR: &str = "meta.tar";
 pub const SUMS: &str = "SHA256SUMS";
 /// For people.
 pub const README: &str = "README.txt";
-/// The marker of an OCI image layout, in `meta.tar`.
-pub const OCI_LAYOUT_PATH: &str = "oci-layout";
-/// The entry points of the OCI image layout, in `meta.tar`.
-pub const INDEX_JSON_PATH: &str = "index.json";
 
 /// The largest `bundle.json` that is read or written.
 pub const BUNDLE_JSON_MAX: u64 = 64 * 1024 * 1024;

@@ -11,7 +11,7 @@ use std::ops::Range;
 pub use body::{Body, Gone, PIECE_SIZE, Sender};
 pub use copy::{Limits, copy};
 pub use parallel::{in_parallel, workers};
-pub use read::{read_limited, read_piece};
+pub use read::{each_piece, read_limited, read_piece};
 
 use crate::error::Result;
 use crate::oci::{Descriptor, Repository, Tag};

@@ -1,15 +1,31 @@
-//! Reading: a small body whole, within a limit; a piece of a file.
+//! Reading: a small body whole, within a limit; a file piece by piece, or one piece of it.
 
 use std::fs::File;
-use std::io::{Error as IoError, ErrorKind};
+use std::io::{Error as IoError, ErrorKind, Read};
 
 use bytes::{Bytes, BytesMut};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
-use super::Body;
+use super::{Body, PIECE_SIZE};
 use crate::error::{Error, Result};
+
+/// Reads `source` to its end, and hands over its pieces, until one is not taken.
+pub fn each_piece<E: From<IoError>>(
+    mut source: impl Read,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut buffer = vec![0; PIECE_SIZE];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(buffer.get(..length).unwrap_or_default())?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
 
 /// Reads `length` bytes of `file` from `offset` on; a file that ends before is an error. The memory is not zeroed first:
 /// that costs a tenth of what reading from the page cache does.

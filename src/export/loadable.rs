@@ -12,11 +12,8 @@ use crate::error::{Error, Result, Side};
 use crate::image::{ForeignDecision, Image, Part};
 use crate::layout::Entry;
 use crate::oci::manifest::Content;
-use crate::oci::{Descriptor, Digest, MediaType, Platform, PlatformPattern, Tag, json};
+use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, MediaType, Platform, PlatformPattern, Tag, json};
 use crate::store::Store;
-
-/// The largest configuration that is read.
-const CONFIG_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 /// An image that `manifest.json` names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]

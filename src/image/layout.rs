@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Repository, Tag, json};
 
+/// Marks a folder as a layout.
+pub const OCI_LAYOUT_PATH: &str = "oci-layout";
+
+/// Lists what a layout names.
+pub const INDEX_JSON_PATH: &str = "index.json";
+
 /// What `oci-layout` holds.
 pub const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}\n";
 

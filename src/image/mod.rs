@@ -13,7 +13,10 @@ use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Tag};
 
 pub use bundle_name::BundleName;
-pub use layout::{INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, Named, OCI_LAYOUT, index_entries, index_json};
+pub use layout::{
+    INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH, index_entries,
+    index_json,
+};
 
 /// The most manifests of one image: children, stubs and signatures together.
 pub const MANIFESTS_MAX: usize = 10_000;

@@ -7,7 +7,7 @@ pub struct Limits {
     pub free: u64,
     /// So many bytes for each byte of a layer.
     pub ratio_max: u64,
-    /// Never more than this.
+    /// The ratio grants no layer more than this.
     pub output_max: u64,
 }
 

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 
-use crate::content::{Body, PIECE_SIZE};
-use crate::error::{Error, Result, Side};
+use crate::content::{Body, each_piece};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Hasher};
 
 /// Compares bytes with the descriptor that they must have.
@@ -50,15 +50,12 @@ impl Check {
 }
 
 /// Whether `file` holds exactly what `expected` says.
-pub(super) fn holds(mut file: File, expected: &Descriptor) -> Result<bool> {
+pub(super) fn holds(file: File, expected: &Descriptor) -> Result<bool> {
     let mut check = Check::new(expected);
-    let mut buffer = vec![0; PIECE_SIZE];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(check.end().is_ok()),
-            length if check.take(buffer.get(..length).unwrap_or_default()).is_err() => return Ok(false),
-            _ => {}
-        }
+    match each_piece(file, |piece| check.take(piece)).and_then(|()| check.end()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == Kind::Verification => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -101,7 +98,6 @@ pub(super) fn unwrapped(error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
     use crate::oci::MediaType;
 
     fn read(bytes: &'static [u8], expected: &Descriptor) -> Result<Vec<u8>> {

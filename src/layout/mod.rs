@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::content::{Limits, Rejected, Role, Source, Status, Target, Work};
 use crate::error::{Error, Result, Side};
+use crate::image::{INDEX_JSON_PATH, OCI_LAYOUT, OCI_LAYOUT_PATH};
 use crate::oci::Descriptor;
 
 use archive::ArchiveWriter;
@@ -26,10 +27,6 @@ use folder::FolderWriter;
 pub use manifest_json::{Entry, manifest_json};
 pub use place::{Form, Place};
 
-/// The marker of an OCI image layout.
-pub const OCI_LAYOUT_PATH: &str = "oci-layout";
-/// The entry points of an OCI image layout.
-pub const INDEX_JSON_PATH: &str = "index.json";
 /// What `docker load` reads.
 pub const MANIFEST_JSON_PATH: &str = "manifest.json";
 
@@ -49,7 +46,7 @@ impl LayoutContents {
     pub fn new(index_json: Vec<u8>, manifest_json: Vec<u8>, mut blobs: Vec<Descriptor>) -> Self {
         blobs.sort_by_key(|blob| blob.digest.layout_path());
         let files = vec![
-            (OCI_LAYOUT_PATH, crate::image::OCI_LAYOUT.to_vec()),
+            (OCI_LAYOUT_PATH, OCI_LAYOUT.to_vec()),
             (INDEX_JSON_PATH, index_json),
             (MANIFEST_JSON_PATH, manifest_json),
         ];

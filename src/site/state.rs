@@ -8,13 +8,13 @@
 //! Kept for each signing key, so that a lost key that signed the number 2^53 does not lock out its successor.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::durable::{self, lock};
 use crate::error::{Context, Error, Result};
 use crate::image::BundleName;
 use crate::oci::{Digest, Repository, Tag, json};
@@ -82,21 +82,11 @@ impl State {
     pub fn lock(root: &Path, stream: &str, key: &Digest) -> Result<Self> {
         let folder = root.join(format!("{stream}-{}", key.short()));
         durable::create_folder(&folder.join("tags"))?;
-        let path = folder.join("lock");
-        let file = durable::open_lock(&path)?;
-        match file.try_lock() {
-            Ok(()) => {
-                // What an earlier process renamed and had no time to sync counts from now on.
-                durable::sync_folder(&folder)?;
-                durable::sync_folder(&folder.join("tags"))?;
-                Ok(State { lock: Some(file), ..Self::open(root, stream, key)? })
-            }
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::failed(format!("another replay of this stream holds {}", path.display()))
-                    .help("wait until it has finished, then run the same command again"))
-            }
-            Err(TryLockError::Error(error)) => Err(Error::from(error).while_(format!("lock {}", path.display()))),
-        }
+        let lock = lock::take(&folder.join("lock"), true, "another replay of this stream")?;
+        // What an earlier process renamed and had no time to sync counts from now on.
+        durable::sync_folder(&folder)?;
+        durable::sync_folder(&folder.join("tags"))?;
+        Ok(State { lock: Some(lock), ..Self::open(root, stream, key)? })
     }
 
     /// Refuses a bundle whose number was used before for other bytes.

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::{MODE_FINAL, Store};
-use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected};
+use crate::content::{Body, CHUNK_SIZE, PIECE_SIZE, Rejected, each_piece};
 use crate::durable::{self, Writer};
 use crate::error::{Context, Error, Result, Side};
 use crate::oci::{Descriptor, Digest, Hasher};
@@ -254,15 +254,10 @@ fn cut(partial: &Path, list: &Path, good: u64) -> Result<()> {
 }
 
 /// The digest of what `file` holds, in the algorithm of `algorithm_of`, and those of its chunks.
-pub(super) fn hash_file(mut file: File, algorithm_of: &Digest) -> Result<(Digest, Vec<u8>)> {
+pub(super) fn hash_file(file: File, algorithm_of: &Digest) -> Result<(Digest, Vec<u8>)> {
     let mut hashes = Hashes::new(algorithm_of);
-    let mut buffer = vec![0; PIECE_SIZE];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hashes.finish()),
-            read => hashes.update(&buffer[..read], |_| Ok(()))?,
-        }
-    }
+    each_piece(file, |piece| hashes.update(piece, |_| Ok(())))?;
+    Ok(hashes.finish())
 }
 
 fn discard(partial: &Path, list: &Path) -> Result<()> {

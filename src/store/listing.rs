@@ -6,7 +6,7 @@
 use super::Store;
 use super::records::Run;
 use crate::error::{Error, Result, Side};
-use crate::image::{INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, Named, index_entries};
+use crate::image::{INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, index_entries};
 
 const INDEX_MODE: u32 = 0o644;
 
@@ -20,7 +20,7 @@ impl Store {
         // The row of this stream is written last: until then a run that was killed in here leaves one that is older.
         let same = before.is_some_and(|(number, listed)| number + 1 == run.number && listed == entries);
         let (others_changed, damaged) = self.list_others(&run.stream)?;
-        if !same || others_changed || !self.root.join("index.json").exists() {
+        if !same || others_changed || !self.root.join(INDEX_JSON_PATH).exists() {
             self.write_index(&run.stream, &entries).map_err(|error| error.on(Side::Store))?;
         }
         self.catalog.put_listing(&run.stream, run.number, &entries)?;
@@ -75,7 +75,7 @@ impl Store {
         }
         writer.write(if empty { b"" } else { b"\n  " })?;
         writer.write(behind.as_bytes())?;
-        writer.finish(&self.root.join("index.json"), INDEX_MODE)
+        writer.finish(&self.root.join(INDEX_JSON_PATH), INDEX_MODE)
     }
 
     /// What a stream lists, when that is as of its latest run.

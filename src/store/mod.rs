@@ -9,7 +9,6 @@
 
 mod ingest;
 mod listing;
-mod lock;
 mod medium;
 pub mod records;
 
@@ -21,15 +20,18 @@ use bytes::Bytes;
 
 use crate::catalog::Catalog;
 use crate::content::CHUNK_SIZE;
-use crate::durable;
+use crate::durable::{self, lock};
 use crate::error::{Context, Error, Result, Side};
-use crate::image::{Image, OCI_LAYOUT};
+use crate::image::{Image, OCI_LAYOUT, OCI_LAYOUT_PATH};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest};
 
 pub use ingest::Upload;
 
 /// Blobs and records get this mode: they are never modified.
 const MODE_FINAL: u32 = 0o444;
+
+/// Who holds a lock of a store.
+const OTHER: &str = "another sealift process";
 
 /// The folders of a store.
 const FOLDERS: [&str; 6] =
@@ -92,15 +94,15 @@ impl Store {
         // or while a catalog is made again.
         let opening = durable::open_lock(&root.join("opening.lock"))?;
         opening.lock().while_(|| format!("lock {}", root.join("opening.lock").display()))?;
-        let mut locks = vec![lock::take(&root.join("lock"), rebuild)?];
+        let mut locks = vec![lock::take(&root.join("lock"), rebuild, OTHER)?];
         if access == Access::Writer {
-            locks.push(lock::take(&root.join("writer.lock"), true)?);
+            locks.push(lock::take(&root.join("writer.lock"), true, OTHER)?);
         }
         remove_left_over(root, access)?;
         if rebuild {
             CATALOG_FILES.iter().try_for_each(|name| durable::remove(&root.join(name)))?;
         }
-        let layout = root.join("oci-layout");
+        let layout = root.join(OCI_LAYOUT_PATH);
         if !layout.exists() {
             let mut writer = durable::Writer::unique(&root.join("ingest"))?;
             writer.write(OCI_LAYOUT)?;
@@ -119,7 +121,7 @@ impl Store {
     /// Makes sure that no other process works on `stream` until the returned lock is dropped.
     pub fn lock_stream(&self, stream: &str) -> Result<StreamLock> {
         let path = self.root.join("records").join(format!("{stream}.lock"));
-        Ok(StreamLock { _file: lock::take(&path, true).on(Side::Store)? })
+        Ok(StreamLock { _file: lock::take(&path, true, OTHER).on(Side::Store)? })
     }
 
     /// The folder of the store.
@@ -278,7 +280,7 @@ fn remove_left_over(root: &Path, access: Access) -> Result<()> {
 }
 
 fn must_exist(root: &Path) -> Result<()> {
-    if root.join("oci-layout").is_file() {
+    if root.join(OCI_LAYOUT_PATH).is_file() {
         return Ok(());
     }
     Err(Error::usage(format!("{} is no store", root.display()))

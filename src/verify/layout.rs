@@ -14,11 +14,11 @@ use serde::Serialize;
 use super::Depth;
 use crate::content::in_parallel;
 use crate::error::{Context, Error, Kind, Result, Side};
-use crate::image::Image;
+use crate::image::{INDEX_JSON_PATH, Image, OCI_LAYOUT_PATH};
 use crate::layers::{DeepReport, Reading, check as check_layers};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest};
-use folder::{Folder, OCI_LAYOUT};
+use folder::Folder;
 
 /// What a verification of a store found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -80,7 +80,7 @@ impl LayoutReport {
 
 /// Whether a folder is an OCI image layout, as every store is, and no bundle.
 pub fn is_layout(folder: &Path) -> bool {
-    folder.join(OCI_LAYOUT).is_file() && !folder.join(crate::bundle::BUNDLE_JSON).exists()
+    folder.join(OCI_LAYOUT_PATH).is_file() && !folder.join(crate::bundle::BUNDLE_JSON).exists()
 }
 
 /// Checks the store, or other OCI image layout, in `folder`. No key has signed it: this finds damage, not malice.
@@ -92,11 +92,11 @@ pub fn verify_layout(depth: Depth, folder: &Path, monitor: &dyn Monitor) -> Resu
     let recorded = records::roots(folder)?;
     // Another layout that was served once has the folders of records, and nothing in them.
     let says_nothing = |(roots, damaged): &(Vec<Root>, Vec<DamagedFile>)| roots.is_empty() && damaged.is_empty();
-    let (roots, damaged) =
-        match recorded.filter(|found| !says_nothing(found) || !folder.join(index::INDEX_JSON).exists()) {
-            Some(found) => found,
-            None => (index::roots(folder)?, Vec::new()),
-        };
+    let (roots, damaged) = match recorded.filter(|found| !says_nothing(found) || !folder.join(INDEX_JSON_PATH).exists())
+    {
+        Some(found) => found,
+        None => (index::roots(folder)?, Vec::new()),
+    };
     let folder = Folder::open(folder)?;
     let walk::Walked { mut images, claims, left_out } = walk::walk(&folder, roots, depth)?;
     let layers: HashSet<Digest> = claims.iter().flat_map(|claims| claims.blobs()).collect();

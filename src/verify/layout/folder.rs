@@ -10,12 +10,11 @@ use serde::Deserialize;
 
 use super::Bad;
 use crate::bundle::open_plain;
-use crate::content::PIECE_SIZE;
+use crate::content::each_piece;
 use crate::error::{Context, Error, Kind, Result, Side};
+use crate::image::OCI_LAYOUT_PATH;
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, Manifest, json};
 
-/// The marker of a layout.
-pub const OCI_LAYOUT: &str = "oci-layout";
 /// The largest `oci-layout` that is read.
 const OCI_LAYOUT_MAX: u64 = 4 * 1024;
 /// The most files below `blobs/`; their names are in memory.
@@ -46,7 +45,7 @@ impl Folder {
         struct Marker {
             image_layout_version: String,
         }
-        let path = root.join(OCI_LAYOUT);
+        let path = root.join(OCI_LAYOUT_PATH);
         let marker: Marker = json::parse(&read_small(&path, OCI_LAYOUT_MAX)?).map_err(|why| unreadable(&path, &why))?;
         if marker.image_layout_version.split('.').next() != Some("1") {
             return Err(unreadable(&path, &format!("version {:?} is not known", marker.image_layout_version)));
@@ -138,19 +137,15 @@ impl Folder {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), String> {
         let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
-        let mut file = open_plain(&self.path_of(digest)).map_err(unreadable)?;
-        let (mut hasher, mut buffer) = (digest.hasher(), vec![0; PIECE_SIZE]);
-        loop {
-            let count = match file.read(&mut buffer) {
-                Ok(0) => break,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                read => read.map_err(unreadable)?,
-            };
-            let piece = buffer.get(..count).unwrap_or_default();
+        let file = open_plain(&self.path_of(digest)).map_err(unreadable)?;
+        let mut hasher = digest.hasher();
+        let hand_over = |piece: &[u8]| {
             hasher.update(piece);
-            progress(count as u64);
+            progress(piece.len() as u64);
             take(piece);
-        }
+            Ok(())
+        };
+        each_piece(file, hand_over).map_err(unreadable)?;
         match hasher.finish() {
             found if found == *digest => Ok(()),
             found => Err(other(&found)),

@@ -8,12 +8,9 @@ use serde::Deserialize;
 use super::folder::{Folder, read_small, unreadable};
 use super::{DamagedFile, Root, RootContent};
 use crate::error::{Kind, Result};
-use crate::image::{ForeignDecision, ForeignLayer, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX};
+use crate::image::{ForeignDecision, ForeignLayer, INDEX_JSON_PATH, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX};
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, json};
-
-/// The entry points of a layout.
-pub(super) const INDEX_JSON: &str = "index.json";
 
 /// The largest `index.json` that is read: some hundred thousand tags.
 const INDEX_JSON_MAX: u64 = 64 * 1024 * 1024;
@@ -29,7 +26,7 @@ struct Index {
 
 /// What `index.json` names.
 pub(super) fn roots(root: &Path) -> Result<Vec<Root>> {
-    let path = root.join(INDEX_JSON);
+    let path = root.join(INDEX_JSON_PATH);
     let index: Index = json::parse(&read_small(&path, INDEX_JSON_MAX)?).map_err(|why| unreadable(&path, &why))?;
     let name = |entry: &Descriptor| NAMES.iter().find_map(|name| entry.annotations.get(*name)).cloned();
     Ok(named(index.manifests.into_iter().map(|entry| (name(&entry), entry))))
@@ -37,7 +34,7 @@ pub(super) fn roots(root: &Path) -> Result<Vec<Root>> {
 
 /// What is wrong with the `index.json` of a store, which needs none of its own.
 pub(super) fn damaged(root: &Path) -> Option<DamagedFile> {
-    let file = root.join(INDEX_JSON);
+    let file = root.join(INDEX_JSON_PATH);
     match roots(root) {
         Err(error) if error.kind() != Kind::Missing => Some(DamagedFile { file, problem: error.to_string() }),
         _ => None,

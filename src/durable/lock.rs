@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::durable;
+use super::open_lock;
 use crate::error::{Context, Error, Result};
 
 /// The most of the kernel's table of locks that is read.
@@ -14,28 +14,27 @@ const TABLE_SIZE_MAX: u64 = 1024 * 1024;
 /// The most holders that an error names.
 const HOLDERS_MAX: usize = 5;
 
-/// Takes a lock, for as long as the file is open. Nothing waits: where another process excludes it, the error says which.
-pub(super) fn take(path: &Path, exclusive: bool) -> Result<File> {
-    let file = durable::open_lock(path)?;
+/// Takes a lock, for as long as the file is open. Nothing waits: where another process excludes it, the error says which,
+/// and calls it `other`.
+pub fn take(path: &Path, exclusive: bool, other: &str) -> Result<File> {
+    let file = open_lock(path)?;
     let outcome = if exclusive { file.try_lock() } else { file.try_lock_shared() };
-    outcome.map_err(|why| refused(why, &file, path))?;
+    outcome.map_err(|why| refused(why, &file, path, other))?;
     Ok(file)
 }
 
 /// Makes an exclusive lock a shared one. `flock` gives the one up before it takes the other: the caller sees to it that
 /// nobody comes between.
-pub(super) fn share(file: &File, path: &Path) -> Result<()> {
+pub fn share(file: &File, path: &Path) -> Result<()> {
     rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockShared)
         .map_err(std::io::Error::from)
         .while_(|| format!("share {}", path.display()))
 }
 
-fn refused(why: TryLockError, file: &File, path: &Path) -> Error {
+fn refused(why: TryLockError, file: &File, path: &Path, other: &str) -> Error {
     let error = match why {
         TryLockError::Error(error) => return Error::from(error).while_(format!("lock {}", path.display())),
-        TryLockError::WouldBlock => {
-            Error::failed(format!("another sealift process holds {}{}", path.display(), holders(file)))
-        }
+        TryLockError::WouldBlock => Error::failed(format!("{other} holds {}{}", path.display(), holders(file))),
     };
     error.help("wait until it has finished, then run the same command again")
 }
@@ -68,19 +67,21 @@ fn holder(line: &str, inode: u64) -> Option<&str> {
 mod tests {
     use super::*;
 
+    const OTHER: &str = "another sealift process";
+
     #[test]
     fn an_error_names_the_lock_and_who_holds_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let held = take(&path, true).unwrap();
-        let error = take(&path, false).unwrap_err().to_string();
+        let held = take(&path, true, OTHER).unwrap();
+        let error = take(&path, false, OTHER).unwrap_err().to_string();
         assert!(error.starts_with(&format!("another sealift process holds {}", path.display())), "{error}");
         // Not told everywhere; where it is, it is this one.
         let told = error.split_once(" (process ").map(|(_, told)| told.trim_end_matches(')'));
         assert!(told.is_none_or(|told| told == std::process::id().to_string()), "{error}");
         share(&held, &path).unwrap();
-        take(&path, false).unwrap();
-        assert!(take(&path, true).is_err());
+        take(&path, false, OTHER).unwrap();
+        assert!(take(&path, true, OTHER).is_err());
     }
 
     #[test]
