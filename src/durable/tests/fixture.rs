@@ -135,18 +135,23 @@ impl Fixture {
 
     async fn pull(&self, root: &Path) -> Result<bool> {
         let store = Arc::new(Store::open(&root.join("store"), Access::Writer)?);
-        let client = quick_client(Side::Source);
-        let plan = plan(&self.spec, &client, &store, &Silent).await?;
-        let report = pull(&plan, &Pull::new(client), &store, Limits::default(), &Silent).await?;
-        Ok(report.failed.is_empty())
+        let report = async {
+            let client = quick_client(Side::Source);
+            let plan = plan(&self.spec, &client, &store, &Silent).await?;
+            pull(&plan, &Pull::new(client), &store, Limits::default(), &Silent).await
+        };
+        let report = report.await;
+        ended(store).await;
+        Ok(report?.failed.is_empty())
     }
 
     async fn export(&self, root: &Path) -> Result<bool> {
         let store = Arc::new(Store::open_existing(&root.join("store"), Access::Shared)?);
         let options =
             ExportOptions { recorded: None, volume_size: self.volume_size, epoch: None, read_back: ReadBack::Direct };
-        let report = export(STREAM, &store, &root.join("drive"), &self.key, options, &Silent).await?;
-        Ok(report.failed.is_empty())
+        let report = export(STREAM, &store, &root.join("drive"), &self.key, options, &Silent).await;
+        ended(store).await;
+        Ok(report?.failed.is_empty())
     }
 
     /// The bundle below `root`.
@@ -170,6 +175,15 @@ impl Fixture {
         let mut state = State::lock(&root.join("state"), STREAM, &self.public.id())?;
         let report = replay(&reader, &destination, &mut state, &Silent).await?;
         Ok(report.verdict().is_none())
+    }
+}
+
+/// Waits for the threads that still write to `store` after a stage has given up, as the end of a process does. Otherwise one
+/// of them could hold its locks against the next process.
+async fn ended(mut store: Arc<Store>) {
+    while let Err(shared) = Arc::try_unwrap(store) {
+        store = shared;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

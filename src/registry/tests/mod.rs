@@ -5,7 +5,6 @@ mod blobs;
 mod lists;
 mod manifests;
 mod mirrors;
-mod real;
 mod server;
 mod uploads;
 
