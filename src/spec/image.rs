@@ -7,9 +7,7 @@ use super::file::{
     CarryWord, DefaultsFile, ForeignLayersFile, ForeignWord, ImageFile, IndexWord, MissingPlatformWord, SignaturesFile,
     SpecFile,
 };
-use super::{
-    CarrySignatures, ForeignPolicy, ImageSpec, IndexMode, MissingPlatform, Selection, Signatures, lower, tags,
-};
+use super::{CarrySignatures, ForeignPolicy, ImageSpec, IndexMode, MissingPlatform, Selection, Signatures, tags};
 use crate::oci::{PlatformPattern, Repository, Tag};
 use crate::yaml::{At, Fault};
 
@@ -233,11 +231,7 @@ fn signatures(at: At<'_>, file: Option<&SignaturesFile>, unsaid: Signatures) -> 
             None => unsaid.carry,
         },
         // A wrong duration is reported there; the value stands in until the check ends.
-        recheck: written
-            .recheck
-            .as_ref()
-            .and_then(|text| lower::duration(at.key("recheck"), text))
-            .unwrap_or(unsaid.recheck),
+        recheck: written.recheck.as_ref().and_then(|text| at.key("recheck").duration(text)).unwrap_or(unsaid.recheck),
     }
 }
 

@@ -1,11 +1,8 @@
 //! From the spec as written to the spec as meant: everything but the images.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo};
 
 use super::file::{BaselineWord, ExportFile, ScheduleFile, SparseRefusedWord, SpecFile, TargetFile};
 use super::{Baseline, ExportSpec, KIND, MirrorSpec, Schedule, SparseRefused, TargetSpec, image};
@@ -64,11 +61,11 @@ fn notes(at: At<'_>, file: &SpecFile) -> Vec<String> {
 fn schedule(at: At<'_>, file: &ScheduleFile) -> Option<Schedule> {
     let cron = at.key("cron").parsed(&file.cron);
     let timezone = match &file.timezone {
-        Some(name) => timezone(at.key("timezone"), name),
+        Some(name) => at.key("timezone").timezone(name),
         None => Some(TimeZone::UTC),
     };
     let jitter = match &file.jitter {
-        Some(text) => duration(at.key("jitter"), text),
+        Some(text) => at.key("jitter").duration(text),
         None => Some(Duration::ZERO),
     };
     if jitter.is_some_and(|jitter| jitter >= JITTER_MAX) {
@@ -77,28 +74,9 @@ fn schedule(at: At<'_>, file: &ScheduleFile) -> Option<Schedule> {
     Some(Schedule { cron: cron?, timezone: timezone?, jitter: jitter?, catch_up: file.catch_up.unwrap_or(true) })
 }
 
-fn timezone(at: At<'_>, name: &str) -> Option<TimeZone> {
-    let found = TimeZone::get(name).ok();
-    if found.is_none() {
-        at.wrong(Fault::new(format!("unknown time zone {name:?}")).expected("an IANA name, for example Europe/Berlin"));
-    }
-    found
-}
-
-/// A duration in words: `10m`, `24h`, `1h 30m`, `7d`. A day is 24 hours.
-pub(super) fn duration(at: At<'_>, text: &str) -> Option<Duration> {
-    let span = text.parse::<Span>().ok();
-    let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
-    let parsed = parsed.and_then(|duration| Duration::try_from(duration).ok());
-    if parsed.is_none() {
-        at.wrong(Fault::new(format!("{text:?} is no duration")).expected("for example 10m, 24h or 7d"));
-    }
-    parsed
-}
-
 fn export(at: At<'_>, file: &ExportFile) -> Option<ExportSpec> {
     let to = match &file.to {
-        Some(text) => path(at.key("to"), text).map(Some),
+        Some(text) => at.key("to").path(text, "a folder").map(Some),
         None => Some(None),
     };
     let volume_size = match &file.volume_size {
@@ -120,24 +98,13 @@ fn export(at: At<'_>, file: &ExportFile) -> Option<ExportSpec> {
     Some(ExportSpec { to: to?, volume_size: volume_size?, baseline: Baseline::None })
 }
 
-/// A path that may be relative to the document.
-fn path(at: At<'_>, text: &str) -> Option<PathBuf> {
-    if text.is_empty() {
-        at.wrong(Fault::new("the path is empty").expected("a folder"));
+fn volume_size(at: At<'_>, text: &str) -> Option<u64> {
+    let size = at.size(text)?;
+    if size < VOLUME_SIZE_MIN {
+        at.wrong(Fault::new(format!("a volume of {size} bytes is too small")).expected("64KiB or more"));
         return None;
     }
-    Some(at.document().resolve(text))
-}
-
-fn volume_size(at: At<'_>, text: &str) -> Option<u64> {
-    match text.parse::<ByteSize>() {
-        Ok(size) if size.as_u64() >= VOLUME_SIZE_MIN => return Some(size.as_u64()),
-        Ok(size) => {
-            at.wrong(Fault::new(format!("a volume of {} bytes is too small", size.as_u64())).expected("64KiB or more"));
-        }
-        Err(_) => at.wrong(Fault::new(format!("{text:?} is no size")).expected("for example 4095MiB or 64GiB")),
-    }
-    None
+    Some(size)
 }
 
 fn target(at: At<'_>, file: &TargetFile) -> TargetSpec {

@@ -14,6 +14,7 @@ mod mask;
 mod schema;
 mod similar;
 mod tree;
+mod values;
 mod words;
 
 use std::io::Read;

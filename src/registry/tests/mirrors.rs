@@ -14,7 +14,9 @@ fn behind(server: &Server, mirrors: &[String]) -> Remote {
 fn behind_on(side: Side, server: &Server, mirrors: &[String]) -> Remote {
     let mirrors = mirrors.iter().map(|url| url.parse().unwrap()).collect();
     let config = Config {
-        registries: [(server.registry(), RegistryConfig { mirrors, plain_http: false })].into_iter().collect(),
+        registries: [(server.registry(), RegistryConfig { mirrors, ..RegistryConfig::default() })]
+            .into_iter()
+            .collect(),
         ..Config::default()
     };
     let credentials = Credentials::of(server.registry(), "me", "pw");
@@ -86,9 +88,11 @@ fn addresses_of_mirrors_are_checked() {
     ];
     for (url, taken) in rows {
         let mut config = Config::default();
-        config.registries.insert("lan.example".parse().unwrap(), RegistryConfig { mirrors: vec![], plain_http: true });
+        config
+            .registries
+            .insert("lan.example".parse().unwrap(), RegistryConfig { plain_http: true, ..RegistryConfig::default() });
         let mirrors = vec![url.parse().unwrap()];
-        config.registries.insert("docker.io".parse().unwrap(), RegistryConfig { mirrors, plain_http: false });
+        config.registries.insert("docker.io".parse().unwrap(), RegistryConfig { mirrors, ..RegistryConfig::default() });
         let made = Client::new(&config, Credentials::anonymous(), Side::Source);
         assert_eq!(made.as_ref().err().map(|e| e.kind()), (!taken).then_some(Kind::Usage), "{url}");
     }
