@@ -82,15 +82,36 @@ class Pusher:
         self.ask("PUT", f"/v2/{repository}/manifests/{reference}", data, {"Content-Type": media_type})
 
 
-def with_w1(folder):
-    """A registry that holds W1, which is made and pushed the first time only."""
+def holding(folder, push):
+    """A registry that holds what `push` puts into it, which is done the first time only."""
     folder = Path(folder)
     done = folder / "whole"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         with Registry(folder) as registry:
             pusher = Pusher(registry.host)
-            done_bytes = workload.push(pusher.blob, pusher.manifest)
-        done.write_text(f"{done_bytes}\n")
+            pushed = push(pusher.blob, pusher.manifest)
+        done.write_text(f"{pushed}\n")
         os.sync()
     return Registry(folder)
+
+
+def with_w1(folder):
+    """A registry that holds W1."""
+    return holding(folder, workload.push)
+
+
+class Far:
+    """What is at `host`, over a line of that round trip."""
+
+    def __init__(self, host, round_trip):
+        self.command = [sys.executable, Path(__file__).with_name("latency.py"), host, str(round_trip)]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        self.host = self.process.stdout.readline().strip()
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
