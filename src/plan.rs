@@ -4,6 +4,7 @@
 //! manifest as a pull, so none is read twice.
 
 mod bytes;
+mod far;
 mod fetch;
 mod signatures;
 mod walk;
@@ -27,6 +28,7 @@ use crate::store::Store;
 use crate::store::records::{Failure, Run};
 
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
+use far::Far;
 use fetch::Fetcher;
 
 /// Requests on their way to one registry at a time while planning.
@@ -82,6 +84,7 @@ pub struct PlannedImage {
 ///
 /// Failures of single images are in [`Plan::failed`]; an error means that nothing could be planned.
 pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monitor: &dyn Monitor) -> Result<Plan> {
+    let far = Far::load(&spec.target)?;
     let mut draft = Draft { notes: spec.notes.clone(), ..Draft::default() };
     let previous = Previous::load(store, spec.name.as_str()).unwrap_or_else(|error| {
         // What was found before spares looking it up again; the next pull writes a new record.
@@ -95,7 +98,7 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         .iter()
         .map(|entry| {
             let fetcher = Fetcher::new(client, store, &entry.source, gates.of(&entry.source));
-            ImagePlanner { entry, fetcher, previous: &previous, now }
+            ImagePlanner { entry, far: &far, fetcher, previous: &previous, now }
         })
         .collect();
     monitor.begin(&format!("plan {}", spec.name), 0, 0);
@@ -203,6 +206,7 @@ impl Previous {
 /// Plans one entry of a spec.
 struct ImagePlanner<'a> {
     entry: &'a ImageSpec,
+    far: &'a Far,
     fetcher: Fetcher,
     previous: &'a Previous,
     now: jiff::Timestamp,
@@ -288,9 +292,9 @@ impl ImagePlanner<'_> {
     /// Decides everything about one root; `None` when the spec says to skip it.
     async fn plan_root(&self, root: Descriptor, notes: &mut Vec<String>) -> Result<Option<(Image, String)>> {
         let label = format!("{}@{}", self.entry.source, root.digest.short());
-        let Some(mut image) = walk::walk(self.entry, &self.fetcher, root, notes).await.while_(|| &label)? else {
-            return Ok(None);
-        };
+        let walked = walk::walk(self.entry, self.far, &self.fetcher, root, notes);
+        let Some(mut image) = walked.await.while_(|| &label)? else { return Ok(None) };
+        notes.extend(self.far.notes(&image));
         let checked = self.add_signatures(&mut image, notes).await.while_(|| label)?;
         Ok(Some((image, checked)))
     }

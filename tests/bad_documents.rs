@@ -221,6 +221,8 @@ fn schedule_and_export() {
         ("export: {volumeSize: ‸big}", "is no size"),
         ("export: {volumeSize: ‸1KiB}", "64KiB or more"),
         ("export: {to: ‸''}", "the path is empty"),
+        ("target: {profile: ‸''}", "the path is empty"),
+        ("target: {sparseRefused: ‸full}", "without a profile"),
         ("defaults: {signatures: {recheck: ‸daily}}", "is no duration"),
         ("defaults: {signatures: {recheck: ‸1 month}}", "is no duration"),
     ];
@@ -240,8 +242,6 @@ fn what_is_not_honoured_is_refused() {
         "export: {baseline: {from: ‸acknowledged}}",
         "export: {baseline: {from: ‸drive}}",
         "export: {baseline: {site: ‸enclave-a}}",
-        "target: {profile: ‸a.json}",
-        "target: {sparseRefused: ‸full}",
         "target: {sparseRefused: ‸trim}",
     ];
     check(rows.map(|marked| (with(&format!("{marked}\n")), "not honoured by this version: ")));

@@ -102,7 +102,7 @@ fn schemas_refuse_what_the_types_refuse() {
         |spec| spec["kind"] = "Site".into(),
         |spec| spec["images"] = Value::Array(vec![]),
         |spec| spec["defaults"]["index"] = "sprase".into(),
-        |spec| spec["target"] = serde_json::json!({"profile": "x.json"}),
+        |spec| spec["target"] = serde_json::json!({"profile": 5}),
     ];
     assert!(validator.is_valid(&spec));
     for (i, change) in changes.iter().enumerate() {

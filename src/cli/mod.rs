@@ -7,6 +7,7 @@ mod export;
 mod key;
 mod output;
 mod plan;
+mod probe;
 mod progress;
 mod pull;
 mod replay;
@@ -79,6 +80,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Publish a bundle on a registry
     Replay(replay::ReplayArguments),
+    /// Find out what a registry takes, before anything is carried
+    Probe(probe::ProbeArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
     /// Make the key that signs bundles
@@ -128,6 +131,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Export(arguments) => export::run(arguments, output).await,
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
+        Command::Probe(arguments) => probe::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Key(command) => key::run(command, output),
         Command::Spec(command) => spec::run(command, output),

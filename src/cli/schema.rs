@@ -12,6 +12,7 @@ use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
 use crate::export::{ExportReport, LayoutReport};
+use crate::target::Profile;
 use crate::yaml;
 
 /// A document that has a schema.
@@ -37,6 +38,8 @@ pub enum SchemaName {
     VerifyReport,
     /// What `replay --output json` prints.
     ReplayReport,
+    /// What `probe` writes and `target.profile` takes.
+    Profile,
     /// What `demo --output json` prints.
     DemoReport,
     /// What `key generate --output json` prints.
@@ -57,6 +60,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("layout-report", SchemaName::LayoutReport),
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
+    ("profile", SchemaName::Profile),
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
@@ -79,6 +83,7 @@ impl SchemaName {
             SchemaName::LayoutReport => of::<LayoutReport>("layout-report", "sealift export --layout report"),
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
+            SchemaName::Profile => of::<Profile>("profile", "sealift profile of a target"),
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),

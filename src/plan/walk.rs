@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::far::{Far, LeaveOut};
 use super::fetch::{Fetcher, UNUSABLE};
 use super::signatures::SIGNATURES_MAX;
 use crate::error::{Error, Kind, Result, Side};
@@ -20,13 +21,14 @@ const CHILDREN_MAX: usize = MANIFESTS_MAX - SIGNATURES_MAX;
 /// Decides about the image at `root`. `None`: it has none of the platforms, and the spec says to skip such images.
 pub(super) async fn walk(
     entry: &ImageSpec,
+    far: &Far,
     fetcher: &Fetcher,
     root: Descriptor,
     notes: &mut Vec<String>,
 ) -> Result<Option<Image>> {
     let manifest = fetcher.required(&root).await?;
     let root = Descriptor { media_type: manifest.media_type.clone(), ..root };
-    let mut walk = Walk { entry, fetcher, children: Vec::new(), foreign: Vec::new(), lists: HashSet::new() };
+    let mut walk = Walk { entry, far, fetcher, children: Vec::new(), foreign: Vec::new(), lists: HashSet::new() };
     if manifest.children().is_empty() && matches!(manifest.content, Content::Image { .. }) {
         return walk.single(root, manifest, notes).await;
     }
@@ -51,6 +53,7 @@ struct Child {
 
 struct Walk<'a> {
     entry: &'a ImageSpec,
+    far: &'a Far,
     fetcher: &'a Fetcher,
     children: Vec<Child>,
     foreign: Vec<ForeignLayer>,
@@ -240,11 +243,15 @@ impl Walk<'_> {
         selected: &[bool],
         notes: &mut Vec<String>,
     ) -> Result<Image> {
+        let leave_out = match selected.iter().all(|kept| *kept) {
+            true => LeaveOut::Nothing,
+            false => self.far.leave_out()?,
+        };
         let children = std::mem::take(&mut self.children);
         let (mut kept, mut left_out) = (Vec::new(), Vec::new());
         for (child, keep) in children.into_iter().zip(selected) {
             let platform = platform_text(child.descriptor.platform.as_ref());
-            if *keep {
+            if *keep || matches!(leave_out, LeaveOut::Nothing) {
                 let manifest = self.fetcher.required(&child.descriptor).await?;
                 self.note_foreign(&child.descriptor, &manifest);
                 let attests = child.descriptor.attests();
@@ -253,7 +260,15 @@ impl Walk<'_> {
                 left_out.push(LeftOut { descriptor: child.descriptor, parent: child.parent, platform, stub: false });
             }
         }
-        self.fetch_stubs(&mut left_out, notes).await?;
+        if matches!(leave_out, LeaveOut::Yes { stubs: true }) {
+            self.fetch_stubs(&mut left_out, notes).await?;
+        }
+        if matches!(leave_out, LeaveOut::Nothing) && selected.contains(&false) {
+            notes.push(format!(
+                "{}: all platforms are taken: the target refuses an index of which some are missing, says its profile",
+                self.entry.source
+            ));
+        }
         let mut image = self.image(root, if left_out.is_empty() { IndexMode::Full } else { mode });
         image.kept = kept;
         image.left_out = left_out;

@@ -248,11 +248,11 @@ pub enum BaselineWord {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping (profile, sparseRefused)")]
 pub struct TargetFile {
-    /// What a probe of the far side wrote. Not honoured by this version.
-    #[serde(default)]
-    #[schemars(with = "NotHonoured")]
-    pub profile: Option<NotHonoured>,
-    /// When the target takes neither sparse indexes nor stubs. Default: fail.
+    /// The file that `sealift probe` wrote on the far side; relative to this file. Default: nothing is known, and stubs are
+    /// carried.
+    #[schemars(extend("examples" = ["enclave-a.profile.json"]))]
+    pub profile: Option<String>,
+    /// When the target takes neither sparse indexes nor stubs, as its profile says. Default: fail.
     pub sparse_refused: Option<SparseRefusedWord>,
 }
 
@@ -262,7 +262,7 @@ pub struct TargetFile {
 pub enum SparseRefusedWord {
     /// That image fails.
     Fail,
-    /// Not honoured by this version.
+    /// All its platforms are taken.
     Full,
     /// Not honoured by this version.
     Trim,

@@ -108,13 +108,19 @@ fn volume_size(at: At<'_>, text: &str) -> Option<u64> {
 }
 
 fn target(at: At<'_>, file: &TargetFile) -> TargetSpec {
-    if file.profile.is_some() {
-        at.key("profile").not_honoured("a target's profile", "no profile: stubs are carried, which every ladder needs");
+    let profile =
+        file.profile.as_ref().and_then(|text| at.key("profile").path(text, "a file that `sealift probe` wrote"));
+    let sparse_refused = match file.sparse_refused {
+        None | Some(SparseRefusedWord::Fail) => SparseRefused::Fail,
+        Some(SparseRefusedWord::Full) => SparseRefused::Full,
+        Some(SparseRefusedWord::Trim) => {
+            at.key("sparseRefused").not_honoured("sparseRefused: trim", "`full`");
+            SparseRefused::Fail
+        }
+    };
+    if sparse_refused == SparseRefused::Full && file.profile.is_none() {
+        let fault = Fault::new("without a profile nobody knows here what the target refuses");
+        at.key("sparseRefused").wrong(fault.expected("`profile` as well, or `index: full` for the images"));
     }
-    match file.sparse_refused {
-        None | Some(SparseRefusedWord::Fail) => {}
-        Some(SparseRefusedWord::Full) => at.key("sparseRefused").not_honoured("sparseRefused: full", "`index: full`"),
-        Some(SparseRefusedWord::Trim) => at.key("sparseRefused").not_honoured("sparseRefused: trim", "`index: full`"),
-    }
-    TargetSpec { profile: None, sparse_refused: SparseRefused::Fail }
+    TargetSpec { profile, sparse_refused }
 }

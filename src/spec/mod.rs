@@ -148,6 +148,8 @@ pub struct TargetSpec {
 pub enum SparseRefused {
     /// That image fails.
     Fail,
+    /// All its platforms are taken.
+    Full,
 }
 
 /// Reads the spec in `file`.

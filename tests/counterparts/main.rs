@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod layouts;
+mod probing;
 mod serving;
 mod suite;
 #[path = "../support/mod.rs"]

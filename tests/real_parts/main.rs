@@ -10,6 +10,7 @@ mod engines;
 mod journey;
 mod later;
 mod loading;
+mod probe;
 mod serving;
 mod silent;
 mod statuses;
@@ -21,7 +22,9 @@ mod unpacked;
 use sealift::oci::{Descriptor, Digest};
 use sealift::sample::{ImageBuilder, SampleImage};
 use serde_json::Value;
-use support::{Access, Clients, DockerRegistry, Machine, Ran, Reader, debian_busybox_image, have, push_sample};
+use support::{
+    Access, Clients, DockerRegistry, Machine, Ran, Reader, Settings, debian_busybox_image, have, push_sample,
+};
 
 /// Makes more than one volume of the layers of these tests.
 const VOLUME_SIZE: &str = "1300KiB";
