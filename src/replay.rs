@@ -31,6 +31,8 @@ pub struct Destination {
     pub known: Known,
     /// Whether the manifests of left-out children may be pushed as blobs where the registry wants them.
     pub stubs: bool,
+    /// Whether kept children and referrers get tags of their own, so that a registry's garbage collector leaves them alone.
+    pub tag_children: bool,
     /// Why tags may be moved back to what an older bundle says; `None`: they may not.
     pub rollback: Option<String>,
     /// How much is moved at once.
@@ -125,20 +127,22 @@ pub async fn replay(
         bundle: name.to_string(),
         digest: reader.digest(),
         rollback: destination.rollback.clone(),
-        notes: notes(&images),
+        notes: notes(&images, destination.tag_children),
         images,
     })
 }
 
-fn notes(images: &[ReplayedImage]) -> Vec<String> {
+fn notes(images: &[ReplayedImage], tag_children: bool) -> Vec<String> {
     let stubs = images.iter().any(|image| image.rung == Some(Rung::Stubs));
     let mut notes = Vec::new();
     if stubs {
         notes.push(
             "this registry took sparse indexes with stubs beside them: it answers 200 for the manifest of a left-out platform, and a client that asks for one fails a step later".to_owned(),
         );
+    }
+    if stubs && !tag_children {
         notes.push(
-            "never run `garbage-collect --delete-untagged` of distribution 2.x on this registry: it removes the kept children of a tagged index".to_owned(),
+            "never run `garbage-collect --delete-untagged` of distribution 2.x on this registry: it removes the kept children of a tagged index, unless the site says `tagChildren: true`".to_owned(),
         );
     }
     notes

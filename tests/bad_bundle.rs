@@ -157,6 +157,7 @@ impl Site {
             known: sealift::target::Known::default(),
             client: quick_client(Side::Target),
             stubs: true,
+            tag_children: false,
             rollback: None,
             limits: Limits::default(),
             name: Box::new(move |source| Ok(Repository::new(registry.clone(), source.path()).unwrap())),

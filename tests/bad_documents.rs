@@ -246,7 +246,7 @@ fn what_is_not_honoured_is_refused() {
     ];
     check(rows.map(|marked| (with(&format!("{marked}\n")), "not honoured by this version: ")));
     check(rows.map(|marked| (with(&format!("{marked}\n")), " | use ")));
-    let rows = ["tagChildren: ‸true", "threshold: ‸2", "trust: ‸{policies: []}"];
+    let rows = ["threshold: ‸2", "trust: ‸{policies: []}"];
     check(rows.map(|marked| (format!("{SITE}{marked}\n"), "not honoured by this version: ")));
 }
 

@@ -249,6 +249,7 @@ impl<'a> Demo<'a> {
             client: client(Side::Target)?,
             known: Known::default(),
             stubs: true,
+            tag_children: false,
             rollback: None,
             limits: Limits::default(),
             name: Box::new(move |source| {

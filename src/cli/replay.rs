@@ -74,6 +74,7 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
         client: super::client(&config, Side::Target)?,
         known: Known::default(),
         stubs: site.stubs == Stubs::Allow,
+        tag_children: site.tag_children,
         rollback: arguments.reason.filter(|_| arguments.allow_rollback),
         limits: Limits { concurrent_blobs: arguments.jobs, keep_going: false },
         name: Box::new(move |source| {
@@ -121,6 +122,7 @@ fn site(arguments: &ReplayArguments) -> Result<Site> {
         rewrite: Vec::new(),
         keys: Vec::new(),
         stubs: Stubs::Allow,
+        tag_children: false,
     })
 }
 

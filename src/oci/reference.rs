@@ -254,7 +254,22 @@ impl Tag {
     pub fn cosign(subject: &Digest, suffix: &'static str) -> Self {
         Tag(format!("{}-{}.{suffix}", subject.algorithm(), subject.hex()))
     }
+
+    /// The tag that protects `manifest`, which has no other, from what removes untagged manifests. Always the same for one
+    /// manifest; of a longer digest the first 64 characters.
+    pub fn keeping(manifest: &Digest) -> Self {
+        let encoded: String = manifest.hex().chars().take(64).collect();
+        Tag(format!("{KEEPING}{encoded}"))
+    }
+
+    /// Whether it is a tag made by [`Tag::keeping`].
+    pub fn is_keeping(&self) -> bool {
+        self.0.strip_prefix(KEEPING).is_some_and(|rest| rest.len() == 64 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
 }
+
+/// How tags begin that protect manifests.
+const KEEPING: &str = "sealift-keeps-";
 
 impl FromStr for Tag {
     type Err = InvalidName;

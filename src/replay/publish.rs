@@ -134,6 +134,7 @@ impl OneImage<'_> {
         }
         let mut remembered = self.of.state.tags(self.target.remote().repository())?;
         self.put_signatures(&mut remembered, replayed).await?;
+        self.keep_untagged().await?;
         let tags = self.of.tags.get(&(image.repository.clone(), image.root.digest));
         for tag in tags.into_iter().flatten() {
             match self.put_tag(&mut remembered, tag, &image.root).await? {
@@ -208,6 +209,19 @@ impl OneImage<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tags what has no tag: it is the same for every bundle and every order of them, so nothing has to be remembered.
+    async fn keep_untagged(&self) -> Result<()> {
+        if !self.of.destination.tag_children {
+            return Ok(());
+        }
+        let children = self.image.manifests().into_iter().filter(|(_, part)| *part == Part::Child);
+        let referrers = self.image.signatures.iter().filter(|signature| signature.tag.is_none());
+        let untagged = children.map(|(child, _)| child).chain(referrers.map(|signature| &signature.descriptor));
+        let work: Vec<Work> =
+            untagged.map(|manifest| whole(manifest, Role::Tagged(Tag::keeping(&manifest.digest)))).collect();
+        self.carry(&work).await
     }
 
     /// Moves a tag to a manifest that is on the target, unless a newer bundle has moved it.

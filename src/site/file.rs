@@ -37,8 +37,8 @@ pub struct SiteFile {
     /// Whether left-out children may be uploaded as stubs where the registry refuses a sparse index.
     /// Default: allow.
     pub stubs: Option<StubsWord>,
-    /// Whether kept children get tags too: false.
-    #[schemars(extend("const" = false))]
+    /// Whether kept children and referrers get tags too, `sealift-keeps-…`, for registries that remove untagged manifests.
+    /// Default: false.
     pub tag_children: Option<bool>,
     /// Image policies of this side. Not honoured by this version.
     #[serde(default)]

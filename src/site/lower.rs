@@ -28,6 +28,7 @@ pub(super) fn site(document: &Document) -> Result<Site, Diagnostics> {
                 Some(StubsWord::Never) => Stubs::Never,
                 Some(StubsWord::Allow) | None => Stubs::Allow,
             },
+            tag_children: file.tag_children.unwrap_or_default(),
         })
     })
 }
@@ -88,9 +89,6 @@ fn keys(at: At<'_>, files: &[String]) -> Option<Vec<PathBuf>> {
 }
 
 fn refuse(at: At<'_>, file: &SiteFile) {
-    if file.tag_children == Some(true) {
-        at.key("tagChildren").not_honoured("tagChildren: true", "`tagChildren: false`, or leave it out");
-    }
     if file.threshold.is_some_and(|threshold| threshold != 1) {
         at.key("threshold").not_honoured("a threshold other than 1", "`threshold: 1`, or leave it out");
     }

@@ -32,6 +32,8 @@ pub struct Site {
     pub keys: Vec<PathBuf>,
     /// Whether left-out children may be uploaded as stubs.
     pub stubs: Stubs,
+    /// Whether kept children and referrers get tags too.
+    pub tag_children: bool,
 }
 
 /// Whether left-out children may be uploaded as stubs where a registry refuses a sparse index.

@@ -52,7 +52,7 @@ impl TagSelection {
     /// Whether `semver` or `glob` takes the tag, before `newest`.
     fn takes(&self, tag: &Tag) -> bool {
         let text = tag.as_str();
-        if is_referrer(text) || self.exclude.iter().any(|glob| glob.matches(text)) {
+        if is_referrer(text) || tag.is_keeping() || self.exclude.iter().any(|glob| glob.matches(text)) {
             return false;
         }
         let in_range = || {

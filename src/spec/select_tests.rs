@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used)]
 
 use super::*;
+use crate::oci::Digest;
 
 const NGINX: &str = "1.25.5 1.26 1.26.2 1.26.3 1.27 1.27.0 1.27.3 1.27.4 1.27.3-alpine 1.27.4-alpine \
     1.27.3-bookworm 1.27.4-bookworm 1.27.4-bookworm-perl 1.28.0-rc.1 2.0.0 latest mainline stable stable-bookworm \
@@ -98,6 +99,12 @@ fn a_pattern_never_takes_a_signature_for_an_image() {
     let all = Row { glob: "*", ..Row::default() }.selection();
     assert!(all.select(&tags(NGINX)).iter().all(|tag| !tag.as_str().starts_with("sha256-")));
     assert_eq!(all.select(&tags("sha256-abc sha256-tools")).len(), 2, "only whole digests are meant");
+    let keeping = Tag::keeping(&Digest::of(b"child"));
+    assert_eq!(
+        all.select(&[keeping, "sealift-keeps-1".parse().expect("a tag")]).len(),
+        1,
+        "a child that another sealift keeps"
+    );
 }
 
 #[test]

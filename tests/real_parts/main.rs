@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod client;
+mod collected;
 mod command_line;
 mod credentials;
 mod engines;

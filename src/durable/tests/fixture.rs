@@ -169,6 +169,7 @@ impl Fixture {
             }),
             known: Known::default(),
             stubs: true,
+            tag_children: false,
             rollback: None,
             limits: Limits::default(),
         };
