@@ -43,7 +43,7 @@ impl Door {
     {
         let mut attempt = 0;
         let mut refreshed = false;
-        let mut patience = self.retry.patience();
+        let mut patience = self.patience();
         loop {
             attempt += 1;
             // The answer to an upload that arrived may have been lost on its way.
