@@ -7,12 +7,26 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
+use super::budget::MORE_PULLS;
 use super::retry::{Trouble, retry_after};
 use crate::error::{Error, Kind};
 use crate::oci::json;
 
 /// How much of an error's body is read. Real ones have a few hundred bytes for each missing blob.
 pub(super) const ANSWER_SIZE_MAX: usize = 64 * 1024;
+
+/// Codes that are a refusal also when they come with a 500. Those of the specification that say what is there or not may
+/// come of a store behind the registry that had trouble at that moment.
+const REFUSALS: [&str; 8] = [
+    "DENIED",
+    "DIGEST_INVALID",
+    "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID",
+    "NAME_INVALID",
+    "SIZE_INVALID",
+    "UNAUTHORIZED",
+    "UNSUPPORTED",
+];
 
 /// How many entries of an answer are kept: an index may miss as many children as it has.
 const ENTRIES_MAX: usize = 1_000;
@@ -79,10 +93,25 @@ impl Answer {
         self.errors.iter().any(|entry| entry.code == code)
     }
 
-    /// A server's word for "a little later". distribution answers 500 when it refuses a foreign layer's `urls`,
-    /// with `MANIFEST_BLOB_UNKNOWN` inside: that is a refusal, and stays one however often it is asked.
+    /// A server's word for "a little later": 408 and 425 (RFC 8470) ask for it, and 520 to 524 are what Cloudflare says
+    /// of a server behind it that does not answer.
+    ///
+    /// distribution answers 500 when it refuses a foreign layer's `urls`, with `MANIFEST_BLOB_UNKNOWN` inside: that is a
+    /// refusal, and stays one however often it is asked. So do a 500 with another code for a refusal, and pulls that are
+    /// used up, unless the registry says when to come back.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504) && !self.has_code("MANIFEST_BLOB_UNKNOWN")
+        match self.status {
+            429 => !self.is_pull_limit() || self.after.is_some(),
+            500 => !REFUSALS.iter().any(|code| self.has_code(code)),
+            408 | 425 | 502..=504 | 520..=524 => true,
+            _ => false,
+        }
+    }
+
+    /// Docker Hub's 429 when the pulls of a window are used up. Its limit on abuse is a plain 429, and passes soon.
+    fn is_pull_limit(&self) -> bool {
+        let says = |text: &str| text.to_ascii_lowercase().contains("pull rate limit");
+        self.status == 429 && (says(&self.text) || self.errors.iter().any(|entry| says(&entry.message)))
     }
 
     /// There is no such repository, manifest, blob or upload.
@@ -92,23 +121,31 @@ impl Answer {
 
     /// The answer as an error: which host said what, and what can be done about it.
     pub fn into_error(self) -> Error {
+        let used_up = self.is_pull_limit();
         let kind = match self.status {
             401 | 403 | 405 | 413 | 415 => Kind::Refused,
+            _ if used_up => Kind::Refused,
             _ => Kind::Failed,
         };
         let error = Error::new(kind, format!("{} answered {self}", self.host));
         let help = match self.status {
             _ if self.help.is_some() => self.help,
+            _ if used_up => Some(MORE_PULLS.to_owned()),
             429 => {
                 Some("the registry limits requests: log in where that raises the limit, or run again later".to_owned())
             }
             300..=399 => {
                 Some("the registry points elsewhere where that is not followed: use its final address".to_owned())
             }
+            404 => Some(
+                "check the name; a private repository also looks like this without credentials, and some registries want a repository to be made before anything is pushed to it".to_owned(),
+            ),
+            405 => Some("the registry does not allow this: it may be read-only, or a cache of another".to_owned()),
             413 => Some("a proxy or the registry limits the size of uploads: raise that limit".to_owned()),
             500..=599 => {
                 Some("the registry has trouble of its own: see its log, and run the same command again".to_owned())
             }
+            400..=499 => Some("the registry takes this for a wrong request, and will again: see its log, and what stands between it and here".to_owned()),
             _ => None,
         };
         match help {
@@ -242,9 +279,57 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_foreign_layer_is_no_passing_trouble() {
-        assert!(answer(500, "").is_passing());
-        assert!(!answer(500, r#"{"errors":[{"code":"UNKNOWN"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#).is_passing());
-        assert!(!answer(413, "").is_passing());
+    fn what_passes_and_what_is_the_last_word() {
+        let coded = |code: &str| format!(r#"{{"errors":[{{"code":"UNKNOWN"}},{{"code":"{code}"}}]}}"#);
+        let hub = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit. x"}]}"#;
+        let rows = [
+            (408, String::new(), true),
+            (425, String::new(), true),
+            (429, String::new(), true),
+            (429, coded("TOOMANYREQUESTS"), true),
+            (429, hub.to_owned(), false),
+            (429, "You have reached your PULL RATE LIMIT".to_owned(), false),
+            (500, String::new(), true),
+            (500, coded("UNKNOWN"), true),
+            (500, coded("BLOB_UNKNOWN"), true),
+            (500, coded("MANIFEST_BLOB_UNKNOWN"), false),
+            (500, coded("DENIED"), false),
+            (500, coded("UNSUPPORTED"), false),
+            (502, String::new(), true),
+            (503, coded("DENIED"), true),
+            (504, String::new(), true),
+            (522, String::new(), true),
+            (501, String::new(), false),
+            (505, String::new(), false),
+            (507, String::new(), false),
+            (400, coded("MANIFEST_INVALID"), false),
+            (401, String::new(), false),
+            (403, coded("DENIED"), false),
+            (404, String::new(), false),
+            (405, coded("UNSUPPORTED"), false),
+            (409, String::new(), false),
+            (413, String::new(), false),
+            (416, String::new(), false),
+        ];
+        for (status, body, passes) in rows {
+            let answer = answer(status, &body);
+            assert_eq!(answer.is_passing(), passes, "{status} {body}");
+            assert!(answer.into_error().help_text().is_some(), "{status} {body}: nothing says what to do");
+        }
+    }
+
+    #[test]
+    fn pulls_that_are_used_up_are_waited_for_when_the_registry_says_how_long() {
+        let text = "You have reached your pull rate limit";
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, "60".parse().unwrap());
+        let waits = Answer::new("r.example", StatusCode::TOO_MANY_REQUESTS, &headers, text.as_bytes());
+        assert!(waits.is_passing());
+        let error = answer(429, text).into_trouble().into_error();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.to_string().contains(text), "{error}");
+        for what in ["log in", "again", "mirror"] {
+            assert!(error.help_text().is_some_and(|help| help.contains(what)), "{error:?}");
+        }
     }
 }

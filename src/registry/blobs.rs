@@ -37,7 +37,7 @@ impl Door {
         // Token servers may grant less without a word; the refusal that follows is no more than "not mounted".
         let scope = Scope::push(&self.path).with(from, &["pull"]);
         let call = Call::new(Method::POST, url, &self.path, scope);
-        let outcome = self.retry.run(|| async {
+        let outcome = self.retry.run(&self.endpoint.health, || async {
             match self.endpoint.attempt(&call).await {
                 Err(super::retry::Trouble::Final(error)) => {
                     tracing::debug!(%error, "not mounted");
@@ -50,7 +50,10 @@ impl Door {
         if response.status().as_u16() == 201 {
             return Ok(true);
         }
-        self.cancel(&call, response.headers()).await;
+        let headers = response.headers().clone();
+        // Given back first: the next request may need this very turn.
+        drop(response);
+        self.cancel(&call, &headers).await;
         Ok(false)
     }
 

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
 use super::auth::Authority;
+use super::budget::{Budget, Pulls};
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
+use super::limits::{self, Lane};
 use super::remote::{Door, Remote};
 use super::retry::Retry;
 use super::transport::{Transport, is_loopback};
@@ -24,7 +26,11 @@ struct Inner {
     credentials: Credentials,
     side: Side,
     retry: Retry,
+    /// How many transfers are to go on at the same time.
+    jobs: usize,
     transport: Arc<Transport>,
+    /// Over all registries.
+    bytes: Arc<limits::Bytes>,
     /// By base address, so that a registry that is also a mirror is known once.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
 }
@@ -50,22 +56,48 @@ impl Client {
             credentials,
             side,
             retry: Retry::default(),
+            jobs: 0,
             transport: Arc::default(),
+            bytes: Arc::new(limits::Bytes::new(config.limits.clone())),
             endpoints: Mutex::default(),
         })))
     }
 
-    /// The same client with another policy of trying again. Connections are shared; tokens are fetched anew.
+    /// The same client with another policy of trying again. Connections are shared; tokens are fetched anew, and what was
+    /// learnt about registries is learnt anew.
     #[must_use]
     pub fn with_retry(&self, retry: Retry) -> Client {
-        Client(Arc::new(Inner {
+        self.changed(|inner| inner.retry = retry)
+    }
+
+    /// The same client for `jobs` transfers at the same time: each registry gets as many requests at once, unless the
+    /// configuration says how many. Tokens are fetched anew, and what was learnt about registries is learnt anew.
+    #[must_use]
+    pub fn with_jobs(&self, jobs: usize) -> Client {
+        self.changed(|inner| inner.jobs = jobs)
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Inner)) -> Client {
+        let mut inner = Inner {
             config: self.0.config.clone(),
             credentials: self.0.credentials.clone(),
             side: self.0.side,
-            retry,
+            retry: self.0.retry,
+            jobs: self.0.jobs,
             transport: self.0.transport.clone(),
+            bytes: self.0.bytes.clone(),
             endpoints: Mutex::default(),
-        }))
+        };
+        change(&mut inner);
+        Client(Arc::new(inner))
+    }
+
+    /// What registries that count pulls have said, by name.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets: Vec<Budget> = endpoints.values().filter_map(|endpoint| endpoint.pulls.budget()).collect();
+        budgets.sort_by(|one, other| one.registry.cmp(&other.registry));
+        budgets
     }
 
     /// The side whose registries these are.
@@ -102,8 +134,12 @@ impl Client {
     fn endpoint(&self, base: String, registry: Registry, plain: bool) -> Arc<Endpoint> {
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let made = |base: &String| {
+            let limits =
+                self.0.config.registries.get(&registry).map(|config| config.limits.clone()).unwrap_or_default();
+            let pulls = Pulls::new(registry.clone(), limits.reserve);
+            let lane = Lane::new(&limits, self.0.jobs, self.0.bytes.clone());
             let authority = Authority::new(registry, self.0.credentials.clone(), plain);
-            Arc::new(Endpoint::new(base, self.0.transport.clone(), authority))
+            Arc::new(Endpoint::new(base, self.0.transport.clone(), authority, lane, pulls))
         };
         endpoints.entry(base).or_insert_with_key(made).clone()
     }

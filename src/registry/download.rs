@@ -4,11 +4,14 @@
 //! expire. It asks for the rest with `Range`; where that is not understood, it reads from the start and passes
 //! over what was delivered. Attempts count only while nothing new arrives.
 
+use std::sync::Arc;
+
+use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
-use reqwest::{Method, Response};
 
 use super::blobs::content_length;
-use super::endpoint::{Call, Outcome};
+use super::endpoint::{Call, Endpoint, Outcome};
+use super::limits::Held;
 use super::remote::{Door, Remote};
 use super::retry::{Patience, Trouble};
 use super::scope::Scope;
@@ -23,7 +26,9 @@ pub(super) const ALTERED: &str =
 
 /// An answer that carries a blob, and how many of its first bytes were delivered before.
 struct Opened {
-    response: Response,
+    response: Held,
+    /// Whose bandwidth it uses.
+    endpoint: Arc<Endpoint>,
     skip: u64,
 }
 
@@ -58,10 +63,10 @@ impl Remote {
                 }
             };
         }
-        let opened = self.own.retry.run(|| self.connect(descriptor, offset)).await;
+        let opened = self.own.retry.run(&self.own.endpoint.health, || self.connect(descriptor, offset)).await;
         let Some(opened) = self.tell(opened, operation)? else { return Ok(None) };
         let (sender, body) = Body::channel();
-        let patience = self.own.retry.patience();
+        let patience = self.own.patience();
         let download = Download { remote: self.clone(), descriptor: descriptor.clone(), at: offset, patience };
         tokio::spawn(download.run(opened, sender));
         Ok(Some(body))
@@ -69,12 +74,12 @@ impl Remote {
 
     /// One attempt at an answer with the bytes from `at` on: from the mirrors, then from the registry.
     async fn connect(&self, descriptor: &Descriptor, at: u64) -> Result<Option<Opened>, Trouble> {
-        for mirror in self.mirrors.iter().filter(|mirror| !mirror.endpoint.rests()) {
+        for mirror in self.mirrors.iter().filter(|mirror| !mirror.endpoint.health.rests()) {
             match mirror.open(descriptor, at).await {
                 Ok(Some(opened)) => return Ok(Some(opened)),
                 Ok(None) => {}
                 Err(trouble) => {
-                    let (host, error) = (mirror.endpoint.host(), trouble.into_error());
+                    let (host, error) = (mirror.endpoint.host(), mirror.patience().give_up(trouble).await);
                     tracing::warn!(mirror = host, repository = %self.repository(), %error, "passing over the mirror");
                 }
             }
@@ -112,15 +117,15 @@ impl Door {
         match told {
             Some((start, all)) if start == at => {
                 self.check_size(all, descriptor)?;
-                Ok(Some(Opened { response, skip: 0 }))
+                Ok(Some(Opened { response, endpoint: self.endpoint.clone(), skip: 0 }))
             }
             _ => Ok(None),
         }
     }
 
-    fn whole(&self, response: Response, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
+    fn whole(&self, response: Held, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
         self.check_size(content_length(response.headers()), descriptor)?;
-        Ok(Opened { response, skip: at })
+        Ok(Opened { response, endpoint: self.endpoint.clone(), skip: at })
     }
 
     fn check_size(&self, told: Option<u64>, descriptor: &Descriptor) -> Result<()> {
@@ -149,7 +154,7 @@ impl Download {
 
     /// Hands over what an answer brings.
     async fn drain(&mut self, opened: Opened, sender: &Sender) -> Drained {
-        let Opened { mut response, mut skip } = opened;
+        let Opened { mut response, endpoint, mut skip } = opened;
         let host = super::transport::host_of(response.url());
         loop {
             let mut piece = match next_piece(&mut response).await {
@@ -159,6 +164,8 @@ impl Download {
                 Ok(None) => return Drained::Cut(self.too_short(&host)),
                 Err(trouble) => return Drained::Cut(trouble),
             };
+            // What is passed over came over the line as well.
+            endpoint.lane.pass(piece.len() as u64).await;
             let passed = skip.min(piece.len() as u64);
             // Not longer than the piece, so it fits.
             bytes::Buf::advance(&mut piece, passed as usize);

@@ -1,8 +1,10 @@
 //! [`Endpoint`]: one base address of a registry or mirror. Authorises requests, follows redirects, and tells
 //! success, refusal and passing trouble apart.
+//!
+//! What stands around the transport is stacked in [`Endpoint::enter`] and [`Endpoint::send`], and nowhere else: a turn
+//! among the requests of this registry, its rest when it was found down, its count of pulls, its pace.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -11,17 +13,18 @@ use url::Url;
 
 use super::answer::{ANSWER_SIZE_MAX, Answer};
 use super::auth::Authority;
+use super::budget::{OnTheWay, Pulls};
+use super::health::Health;
+use super::limits::{Held, Lane, Turn};
 use super::retry::Trouble;
 use super::scope::Scope;
 use super::transport::{Transport, host_of, is_loopback, read_body};
+use tokio::time::Instant;
+
 use crate::error::{Error, Result};
 
 /// How many redirects of one request are followed. Registries need one; some content networks add another.
 const REDIRECTS_MAX: usize = 5;
-
-/// How long a mirror that could not be reached is not asked again: long enough that a dead one does not slow
-/// down every request of a run, short enough to notice that it is back.
-const REST: Duration = Duration::from_secs(30);
 
 /// One base address, with all that is known about it.
 pub(super) struct Endpoint {
@@ -30,7 +33,12 @@ pub(super) struct Endpoint {
     host: String,
     transport: Arc<Transport>,
     authority: Authority,
-    unreachable_since: Mutex<Option<Instant>>,
+    /// How much of it is used.
+    pub lane: Arc<Lane>,
+    /// Whether it was found down.
+    pub health: Arc<Health>,
+    /// How many pulls it allows.
+    pub pulls: Pulls,
     /// Whether the registry has the referrers API, once that was found out.
     pub referrers_api: Mutex<Option<bool>>,
 }
@@ -46,14 +54,22 @@ pub(super) struct Call {
     pub path: String,
     /// What a token must allow.
     pub scope: Scope,
+    /// Whether registries that count pulls count this.
+    pub is_pull: bool,
 }
 
 /// How a registry answered, when it did.
 pub(super) enum Outcome {
     /// 2xx; the body is still to be read.
-    Good(Response),
+    Good(Held),
     /// Anything that stays so when asked again.
     Bad(Answer),
+}
+
+/// What one attempt holds: its turn until the answer was read, and its pull until there is an answer.
+struct Entered<'a> {
+    turn: Turn,
+    _pull: Option<OnTheWay<'a>>,
 }
 
 /// An answer after all redirects.
@@ -65,7 +81,8 @@ struct Reply {
 
 impl Call {
     pub fn new(method: Method, url: Url, path: &str, scope: Scope) -> Self {
-        Call { method, url, headers: HeaderMap::new(), body: Bytes::new(), path: path.to_owned(), scope }
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        Call { method, url, headers, body, path: path.to_owned(), scope, is_pull: false }
     }
 
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -75,14 +92,16 @@ impl Call {
 }
 
 impl Endpoint {
-    pub fn new(base: &str, transport: Arc<Transport>, authority: Authority) -> Self {
+    pub fn new(base: &str, transport: Arc<Transport>, authority: Authority, lane: Lane, pulls: Pulls) -> Self {
         let url = Url::parse(base).ok();
         Endpoint {
             host: url.as_ref().map_or_else(|| base.to_owned(), host_of),
             base: url,
             transport,
             authority,
-            unreachable_since: Mutex::default(),
+            lane: Arc::new(lane),
+            health: Arc::default(),
+            pulls,
             referrers_api: Mutex::default(),
         }
     }
@@ -102,27 +121,61 @@ impl Endpoint {
         &self.host
     }
 
-    /// Whether it could not be reached a moment ago.
-    pub fn rests(&self) -> bool {
-        let since = self.unreachable_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() < REST)
+    /// Waits for a turn, and takes a pull where `call` is one; fails at once where the endpoint is not to be asked now.
+    async fn enter(&self, call: &Call) -> Result<Entered<'_>, Trouble> {
+        let turn = self.lane.turn().await;
+        // After the wait: those who waited learn what those before them found out.
+        self.health.check(&self.host)?;
+        let pull = if call.is_pull { Some(self.pulls.take()?) } else { None };
+        Ok(Entered { turn, _pull: pull })
+    }
+
+    /// Sends one request of `call` at the pace of this registry.
+    async fn send(&self, call: &Call, url: Url, authorization: Option<&HeaderValue>) -> Result<Response, Trouble> {
+        let own = same_origin(&url, &call.url);
+        if own {
+            self.lane.begin().await;
+        }
+        let begun = Instant::now();
+        let sent = self.transport.send(request(call, url, authorization)).await;
+        // What another host does says nothing about this one.
+        let response = sent.map_err(|trouble| if own { trouble.unheard(begun) } else { trouble })?;
+        if own {
+            self.pulls.learn(response.headers());
+        }
+        Ok(response)
     }
 
     /// One attempt at `call`: with authorisation, once more after a 401, and along redirects.
     pub async fn attempt(&self, call: &Call) -> Result<Outcome, Trouble> {
-        let shown = self.authority.header(&self.transport, &call.path, &call.scope).await?;
+        let entered = self.enter(call).await?;
+        let shown = self.header(call).await?;
         let reply = self.follow(call, shown.as_ref()).await?;
         if reply.foreign || reply.response.status() != StatusCode::UNAUTHORIZED {
-            return self.judge(&call.path, reply.response).await;
+            return self.judge(call, reply.response, entered.turn).await;
         }
         let headers = reply.response.headers();
-        match self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await? {
+        let begun = Instant::now();
+        let answer = self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await;
+        match answer.map_err(|trouble| trouble.unheard(begun))? {
             Some(header) => {
                 let reply = self.follow(call, Some(&header)).await?;
-                self.judge(&call.path, reply.response).await
+                self.judge(call, reply.response, entered.turn).await
             }
-            None => self.judge(&call.path, reply.response).await,
+            None => self.judge(call, reply.response, entered.turn).await,
         }
+    }
+
+    /// What `call` carries by what is known so far. A registry whose token server is down is as good as down itself.
+    async fn header(&self, call: &Call) -> Result<Option<HeaderValue>, Trouble> {
+        let begun = Instant::now();
+        let header = self.authority.header(&self.transport, &call.path, &call.scope).await;
+        header.map_err(|trouble| trouble.unheard(begun))
+    }
+
+    /// Whether `url` is an address of this endpoint: credentials are for nobody else.
+    pub fn is_own(&self, url: &Url) -> bool {
+        self.base.as_ref().is_some_and(|base| same_origin(url, base))
     }
 
     /// One attempt at a request whose body is a stream: no redirects, and no second time within it. `send` sends
@@ -133,11 +186,10 @@ impl Endpoint {
         Fut: Future<Output = Result<Response, Trouble>>,
     {
         // Some registries take uploads at another host, with all rights in the address.
-        let own = self.base.as_ref().is_some_and(|base| same_origin(&call.url, base));
-        let shown = match own {
-            true => self.authority.header(&self.transport, &call.path, &call.scope).await?,
-            false => None,
-        };
+        let own = self.is_own(&call.url);
+        let entered = self.enter(call).await?;
+        let shown = if own { self.header(call).await? } else { None };
+        self.lane.begin().await;
         let request = request(call, call.url.clone(), shown.as_ref());
         let response = send(self.transport.clone(), request).await?;
         if own && response.status() == StatusCode::UNAUTHORIZED {
@@ -148,7 +200,7 @@ impl Endpoint {
                 return Ok(Streamed::Unauthorised(self.refusal(&call.path, response).await));
             }
         }
-        self.judge(&call.path, response).await.map(Streamed::Answered)
+        self.judge(call, response, entered.turn).await.map(Streamed::Answered)
     }
 
     async fn follow(&self, call: &Call, authorization: Option<&HeaderValue>) -> Result<Reply, Trouble> {
@@ -157,8 +209,7 @@ impl Endpoint {
             let foreign = !same_origin(&url, &call.url);
             // Credentials are for the host that was asked, and never go further (OCI distribution specification).
             let authorization = authorization.filter(|_| !foreign);
-            let sent = self.transport.send(request(call, url.clone(), authorization)).await;
-            let response = sent.inspect_err(|trouble| self.note_unreachable(trouble))?;
+            let response = self.send(call, url.clone(), authorization).await?;
             if !is_followed(&call.method, response.status()) {
                 return Ok(Reply { response, foreign });
             }
@@ -168,18 +219,13 @@ impl Endpoint {
         Err(Error::failed(format!("{} redirects more than {REDIRECTS_MAX} times", self.host())).into())
     }
 
-    fn note_unreachable(&self, trouble: &Trouble) {
-        if let Trouble::Passing { .. } = trouble {
-            *self.unreachable_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
-    }
-
     /// Success, a refusal, or trouble. A 401 here is the last word: everything that is known was shown.
-    async fn judge(&self, path: &str, response: Response) -> Result<Outcome, Trouble> {
+    async fn judge(&self, call: &Call, response: Response, turn: Turn) -> Result<Outcome, Trouble> {
+        self.health.heard();
         if response.status().is_success() {
-            return Ok(Outcome::Good(response));
+            return Ok(Outcome::Good(Held::new(response, turn)));
         }
-        let answer = self.refusal(path, response).await;
+        let answer = self.refusal(&call.path, response).await;
         match answer.status {
             401 => Err(answer.into_trouble()),
             _ if answer.is_passing() => Err(answer.into_trouble()),

@@ -111,7 +111,8 @@ impl Door {
     fn manifest_call(&self, method: Method, name: &Name, scope: Scope) -> Result<Call> {
         let url = self.endpoint.url(&self.path, &format!("manifests/{name}"))?;
         let reading = matches!(method, Method::GET | Method::HEAD);
-        let mut call = Call::new(method, url, &self.path, scope);
+        let is_pull = method == Method::GET;
+        let mut call = Call { is_pull, ..Call::new(method, url, &self.path, scope) };
         // All of them, always: registries convert a manifest, or say it is unknown, when its type is not accepted.
         for accepted in MediaType::MANIFESTS.iter().filter(|_| reading) {
             if let Ok(value) = HeaderValue::from_str(accepted.as_str()) {

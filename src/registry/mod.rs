@@ -7,6 +7,7 @@
 //! remote      a repository: mirrors first where only reading, then the registry itself
 //! manifests tags referrers blobs download upload    what is asked, and how answers are judged
 //! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
+//! limits budget health    how much of a registry is used, how many pulls it allows, whether it was found down
 //! auth        challenge, credentials, token: what goes into the Authorization header
 //! transport   connections, time-outs, TLS
 //! retry       the one policy of trying again
@@ -18,11 +19,14 @@
 mod answer;
 mod auth;
 mod blobs;
+mod budget;
 mod challenge;
 mod client;
 mod credentials;
 mod download;
 mod endpoint;
+mod health;
+mod limits;
 mod link;
 mod manifests;
 mod pull;
@@ -37,6 +41,7 @@ mod transport;
 mod upload;
 
 pub use answer::{Answer, Entry};
+pub use budget::Budget;
 pub use client::Client;
 pub use credentials::Credentials;
 pub use manifests::Put;

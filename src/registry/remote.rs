@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::endpoint::{Call, Endpoint, Outcome};
-use super::retry::{Retry, Trouble};
+use super::retry::{Patience, Retry, Trouble};
 use super::transport::read_body;
 use super::{Answer, Put, Referrers, ReferrersForm};
 use crate::content::Body;
@@ -187,7 +187,7 @@ impl Remote {
         F: Fn(Door) -> Fut,
         Fut: Future<Output = Result<Option<T>>>,
     {
-        for mirror in self.mirrors.iter().filter(|mirror| !mirror.endpoint.rests()) {
+        for mirror in self.mirrors.iter().filter(|mirror| !mirror.endpoint.health.rests()) {
             let host = mirror.endpoint.host();
             match ask(mirror.clone()).await {
                 Ok(Some(found)) => return Some(found),
@@ -208,14 +208,19 @@ impl Remote {
 }
 
 impl Door {
+    /// The attempts of one undertaking.
+    pub fn patience(&self) -> Patience {
+        self.retry.patience(&self.endpoint.health)
+    }
+
     /// Asks until there is an answer.
     pub async fn ask(&self, call: &Call) -> Result<Outcome> {
-        self.retry.run(|| self.endpoint.attempt(call)).await
+        self.retry.run(&self.endpoint.health, || self.endpoint.attempt(call)).await
     }
 
     /// Asks until there is an answer whose body came whole; one of more than `limit` bytes is an error.
     pub async fn read(&self, call: &Call, limit: usize) -> Result<Result<Read, Answer>> {
-        self.retry.run(|| self.read_once(call, limit)).await
+        self.retry.run(&self.endpoint.health, || self.read_once(call, limit)).await
     }
 
     async fn read_once(&self, call: &Call, limit: usize) -> Result<Result<Read, Answer>, Trouble> {

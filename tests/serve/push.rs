@@ -81,20 +81,23 @@ async fn uploads_that_end_otherwise() {
 
 #[tokio::test]
 async fn an_upload_goes_on_after_its_connection_broke_off() {
-    let registry = Registry::start().await;
-    let location = registry.begin("app").await;
-    let mut connection = tokio::net::TcpStream::connect(registry.running.address()).await.unwrap();
-    let request = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    // The bytes must have arrived before the connection goes.
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    drop(connection);
-    let state = registry.get(&location).await;
-    assert_eq!((state.status, state.header("range")), (204, "0-4"));
-    let digest = Digest::of(b"0123456789");
-    let answer =
-        registry.send("PUT", &format!("{location}?digest={digest}"), &[("content-range", "5-9")], "56789").await;
-    assert_eq!(answer.status, 201);
+    // A chunk, and all of it in one request.
+    for method in ["PATCH", "PUT"] {
+        let registry = Registry::start().await;
+        let location = registry.begin("app").await;
+        let digest = Digest::of(b"0123456789");
+        let whole = format!("{location}?digest={digest}");
+        let mut connection = tokio::net::TcpStream::connect(registry.running.address()).await.unwrap();
+        let request = format!("{method} {whole} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        // The bytes must have arrived before the connection goes.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        drop(connection);
+        let state = registry.get(&location).await;
+        assert_eq!((state.status, state.header("range")), (204, "0-4"), "{method}");
+        let answer = registry.send("PUT", &whole, &[("content-range", "5-9")], "56789").await;
+        assert_eq!(answer.status, 201, "{method}");
+    }
 }
 
 #[tokio::test]
