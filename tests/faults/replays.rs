@@ -63,7 +63,9 @@ impl Replays {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let ends: Vec<Option<Kind>> = before.iter().copied().map(Some).chain([None]).collect();
         for expected in ends {
-            let reader = Arc::new(BundleReader::open(&[self.bundle.clone()], std::slice::from_ref(&self.key)).unwrap());
+            let reader = Arc::new(
+                BundleReader::open(std::slice::from_ref(&self.bundle), std::slice::from_ref(&self.key)).unwrap(),
+            );
             let host = self.faults.host();
             let destination = Destination {
                 client: quick_client(Side::Target),
