@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 use super::retry::{Trouble, retry_after};
+use super::secret::masked;
 use crate::error::{Error, Kind};
 use crate::oci::json;
 
@@ -151,8 +152,11 @@ fn gist(body: &[u8]) -> String {
     readable(&parts.join(": "))
 }
 
-/// One line of a text from outside, shortened. Addresses lose their query: it may hold a signature.
+/// One line of a text from outside, shortened, without what sealift has shown. Addresses lose their query: it may hold a
+/// signature.
 fn readable(text: &str) -> String {
+    // Before it is shortened: half a secret is one too.
+    let text = masked(text);
     let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     let mut line = String::new();
     for word in words {
@@ -163,7 +167,7 @@ fn readable(text: &str) -> String {
             line.push(' ');
         }
         match word.split_once('?') {
-            Some((address, _)) if address.contains("://") => line.extend([address, "?…"]),
+            Some((address, _)) if address.contains('/') => line.extend([address, "?…"]),
             _ => line.push_str(word),
         }
     }
