@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::{Url, form_urlencoded};
 
-/// Shorter texts are no secrets, but parts of words.
-const LENGTH_MIN: usize = 4;
+/// Shorter texts are parts of words, and protect nothing.
+const LENGTH_MIN: usize = 6;
 
 /// How many tokens are remembered: those of the last minutes, whoever repeats them.
 const TOKENS_MAX: usize = 1_000;
@@ -42,16 +42,32 @@ impl Known {
             let user = decoded(url.username());
             // As it stands there, and as the header of a proxy has it.
             let header = STANDARD.encode(format!("{user}:{}", decoded(password)));
-            known.kept.extend(forms(password).chain(forms(&decoded(password))).chain([header]));
+            [password, &decoded(password), &header].into_iter().for_each(|secret| known.keep(secret));
         }
         known
     }
 
-    /// The longest first: one may hold another.
-    fn longest_first(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.kept.iter().chain(&self.tokens).map(String::as_str).collect();
-        all.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        all
+    fn keep(&mut self, secret: &str) {
+        self.kept.extend(forms(secret));
+    }
+
+    fn remember(&mut self, shown: &str) {
+        for form in forms(shown) {
+            if !self.tokens.contains(&form) {
+                self.tokens.push_back(form);
+            }
+        }
+        while self.tokens.len() > TOKENS_MAX {
+            self.tokens.pop_front();
+        }
+    }
+
+    fn masked(&self, text: &str) -> String {
+        let mut all: Vec<&String> =
+            self.kept.iter().chain(&self.tokens).filter(|secret| text.contains(*secret)).collect();
+        // The longest first: one may hold another.
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        all.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
     }
 }
 
@@ -70,27 +86,12 @@ fn decoded(part: &str) -> String {
 
 /// Remembers what is shown to a registry for a while, such as a token or the text of a `Basic` header.
 pub(super) fn remember(shown: &str) {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    for form in forms(shown) {
-        if !known.tokens.contains(&form) {
-            known.tokens.push_back(form);
-        }
-    }
-    while known.tokens.len() > TOKENS_MAX {
-        known.tokens.pop_front();
-    }
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).remember(shown);
 }
 
 /// `text` without any secret that this process knows.
 pub(super) fn masked(text: &str) -> String {
-    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut text = text.to_owned();
-    for secret in known.longest_first() {
-        if text.contains(secret) {
-            text = text.replace(secret, MASK);
-        }
-    }
-    text
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).masked(text)
 }
 
 /// A password or a token. It has no `Display`, and its `Debug` says nothing.
@@ -100,7 +101,7 @@ pub(super) struct Secret(String);
 impl Secret {
     pub fn new(text: impl Into<String>) -> Self {
         let text = text.into();
-        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).kept.extend(forms(&text));
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).keep(&text);
         Secret(text)
     }
 
@@ -129,18 +130,17 @@ mod tests {
 
     #[test]
     fn what_others_repeat_is_masked() {
-        let _kept = Secret::new("long/secret+1");
-        let _part = Secret::new("long/secret");
-        let _short = Secret::new("abc");
-        remember("a-token-of-the-test");
+        let mut known = Known::default();
+        ["long/secret+1", "long/secret", "short"].into_iter().for_each(|secret| known.keep(secret));
+        known.remember("a-token-of-the-test");
         let rows = [
             ("you sent long/secret+1", "you sent …"),
             ("refresh_token=long%2Fsecret%2B1&x", "refresh_token=…&x"),
             ("a-token-of-the-testa-token-of-the-test", "……"),
-            ("abc is no secret", "abc is no secret"),
+            ("short is no secret", "short is no secret"),
         ];
         for (text, expected) in rows {
-            assert_eq!(masked(text), expected);
+            assert_eq!(known.masked(text), expected);
         }
     }
 }
