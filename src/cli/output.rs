@@ -5,22 +5,28 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Output;
 use crate::error::{Error, Result};
 
-/// Log lines go to standard error; `SEALIFT_LOG` takes a filter such as `sealift=debug`. Libraries below are kept at
-/// warnings: their details hold addresses that are secrets.
+/// Log lines go to standard error; `SEALIFT_LOG` takes a filter such as `debug`. Libraries below are kept at warnings,
+/// whatever it says: their details are what goes over the wire, and that may be a secret.
 pub(super) fn start_log(verbose: u8) {
     let level = match verbose {
         0 => "warn",
-        1 => "sealift=info,warn",
-        2 => "sealift=debug,warn",
-        _ => "sealift=trace,warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
     };
     let filter = EnvFilter::try_from_env("SEALIFT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(coloured()).init();
+    let own = filter_fn(|line| line.target().starts_with(env!("CARGO_CRATE_NAME")) || *line.level() <= Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured());
+    tracing_subscriber::registry().with(filter).with(own).with(lines).init();
 }
 
 /// Whether standard error may have colours: a terminal, and `NO_COLOR` is not set (no-color.org).

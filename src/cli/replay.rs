@@ -109,6 +109,11 @@ fn site(arguments: &ReplayArguments) -> Result<Site> {
         return Ok(crate::site::load(file)?);
     }
     let to = arguments.to.as_deref().unwrap_or_default();
+    if to.contains('@') {
+        // Not quoted: what stands before it is a password, or a part of one.
+        return Err(Error::usage("--to: there is an @ in it, as after a user and a password")
+            .help("HOST[:PORT][/PREFIX]; log in with `docker login` or `podman login`, whose files are read. Change the password, if it is a real one"));
+    }
     let (registry, prefix) = to.split_once('/').unwrap_or((to, ""));
     let registry: Registry = registry.parse().map_err(|error| Error::usage(format!("--to: {error}")))?;
     let prefix = prefix.trim_end_matches('/').to_owned();

@@ -32,7 +32,12 @@ pub struct InvalidName {
 }
 
 fn invalid(text: &str, expected: &'static str, why: impl Into<String>) -> InvalidName {
-    InvalidName { text: text.chars().take(300).collect(), expected, why: why.into() }
+    // A user and a password before a host are not shown: `user:password@host`.
+    let shown = match text.rsplit_once('@') {
+        Some((before, after)) if before.contains(':') && after.parse::<Digest>().is_err() => format!("…@{after}"),
+        _ => text.to_owned(),
+    };
+    InvalidName { text: shown.chars().take(300).collect(), expected, why: why.into() }
 }
 
 /// The host of a registry, with its port where one is named.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::budget::MORE_PULLS;
 use super::retry::{Trouble, retry_after};
+use super::secret::masked;
 use crate::error::{Error, Kind};
 use crate::oci::json;
 
@@ -188,8 +189,11 @@ fn gist(body: &[u8]) -> String {
     readable(&parts.join(": "))
 }
 
-/// One line of a text from outside, shortened. Addresses lose their query: it may hold a signature.
+/// One line of a text from outside, shortened, without what sealift has shown. Addresses lose their query: it may hold a
+/// signature.
 fn readable(text: &str) -> String {
+    // Before it is shortened: half a secret is one too.
+    let text = masked(text);
     let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     let mut line = String::new();
     for word in words {
@@ -200,7 +204,7 @@ fn readable(text: &str) -> String {
             line.push(' ');
         }
         match word.split_once('?') {
-            Some((address, _)) if address.contains("://") => line.extend([address, "?…"]),
+            Some((address, _)) if address.contains('/') => line.extend([address, "?…"]),
             _ => line.push_str(word),
         }
     }

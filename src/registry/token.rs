@@ -15,7 +15,7 @@ use super::challenge::Bearer;
 use super::credentials::Login;
 use super::retry::Trouble;
 use super::scope::Scope;
-use super::secret::Secret;
+use super::secret::{Secret, remember};
 use super::transport::{Transport, host_of, is_loopback, read_body};
 use crate::error::{Error, Kind, Result};
 use crate::oci::json;
@@ -167,6 +167,7 @@ pub(super) fn basic(login: &Login) -> Result<HeaderValue> {
 }
 
 fn secret_header(text: &str) -> Result<HeaderValue> {
+    remember(text.split_once(' ').map_or(text, |(_, shown)| shown));
     let mut value =
         HeaderValue::from_str(text).map_err(|_| Error::failed("a token holds characters that no header takes"))?;
     value.set_sensitive(true);

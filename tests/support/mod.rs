@@ -19,6 +19,7 @@ mod counterparts;
 mod debian;
 mod docker;
 mod docker_registry;
+pub mod faults;
 pub mod journey;
 mod machine;
 mod proxy;
