@@ -5,6 +5,7 @@ mod deep;
 mod demo;
 mod export;
 mod key;
+mod login;
 mod output;
 mod plan;
 mod progress;
@@ -81,6 +82,9 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
+    /// See which login is used for a registry, and whether it works
+    #[command(subcommand)]
+    Login(login::LoginCommand),
     /// Make the key that signs bundles
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -129,6 +133,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),
         Command::Spec(command) => spec::run(command, output),
         Command::Demo(arguments) => demo::run(arguments, output).await,

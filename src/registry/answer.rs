@@ -152,7 +152,7 @@ fn gist(body: &[u8]) -> String {
 }
 
 /// One line of a text from outside, shortened. Addresses lose their query: it may hold a signature.
-fn readable(text: &str) -> String {
+pub(super) fn readable(text: &str) -> String {
     let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     let mut line = String::new();
     for word in words {

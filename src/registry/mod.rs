@@ -8,6 +8,7 @@
 //! manifests tags referrers blobs download upload    what is asked, and how answers are judged
 //! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
 //! auth        challenge, credentials, token: what goes into the Authorization header
+//! login       whether a login works
 //! transport   connections, time-outs, TLS
 //! retry       the one policy of trying again
 //! ```
@@ -24,6 +25,7 @@ mod credentials;
 mod download;
 mod endpoint;
 mod link;
+mod login;
 mod manifests;
 mod pull;
 mod referrers;
@@ -38,7 +40,8 @@ mod upload;
 
 pub use answer::{Answer, Entry};
 pub use client::Client;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Origin, Place};
+pub use login::{LoginCheck, LoginForm, LoginUsed};
 pub use manifests::Put;
 pub use pull::Pull;
 pub use referrers::{REFERRERS_MAX, Referrers, ReferrersForm};
