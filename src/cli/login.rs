@@ -16,11 +16,14 @@ pub(super) enum LoginCommand {
   sealift login check registry.corp:5000
   sealift login check docker.io/library/nginx
 
-No secret is printed. A credential helper is asked only when the registry wants a login. Logins are kept by `docker login`
-and `podman login`, whose files are read; sealift writes none.
+No secret is printed. A credential helper is asked only when the registry wants a login. sealift
+keeps no logins: it reads the files of `docker login` and `podman login`.
 
-Exit status: 0 it works, also without a login where the registry wants none; 4 the registry or its token server refuses it;
-1 it could not be found out: nobody answered, or a helper failed; 2 a file of credentials cannot be read.")]
+Exit status:
+  0  it works, also without a login where the registry wants none
+  4  the registry or its token server refuses it
+  1  it could not be found out: nobody answered, or a helper failed
+  2  a file of credentials cannot be read")]
     Check {
         /// A registry, or one of its repositories: whether it may be pulled from
         #[arg(value_name = "REGISTRY[/REPOSITORY]")]

@@ -157,11 +157,14 @@ impl Authority {
         found: Option<Found>,
     ) -> Result<Token, Trouble> {
         let login = found.as_ref().map(|found| &found.login);
-        let answer = match token::fetch(transport, bearer, login, scope, self.realms()).await? {
+        let mut answer = match token::fetch(transport, bearer, login, scope, self.realms()).await? {
             Fetched::Token(token) => return Ok(token),
             Fetched::Refused(answer) => answer,
         };
-        let Some(found) = found else { return Err(answer.into_trouble()) };
+        let Some(found) = found else {
+            answer.help = Some(self.advice(path));
+            return Err(answer.into_trouble());
+        };
         let Some(newer) = self.credentials.renew(&self.registry, path, &found).await? else {
             return Err(refused(answer, &found));
         };

@@ -57,23 +57,21 @@ impl Client {
     pub async fn check_login(&self, registry: &Registry, path: Option<&str>) -> LoginCheck {
         let door = self.door(registry, path.unwrap_or_default());
         let mut result = door.greet().await;
-        let wanted = door.endpoint.authority().is_challenged();
-        // A helper was asked before; it is not asked again.
-        let found = if wanted { door.endpoint.authority().login(&door.path).await.ok().flatten() } else { None };
         // Nobody may be refused at the door, and let in to public repositories nevertheless.
-        let nobody = found.is_none() && result.as_ref().is_err_and(|error| error.kind() == Kind::Refused);
+        let refused = result.as_ref().is_err_and(|error| error.kind() == Kind::Refused);
+        let nobody = refused && matches!(door.shown().await, Ok(None));
         if path.is_some() && (result.is_ok() || nobody) {
             result = door.may_pull().await;
         }
-        let stored =
-            || self.credentials().stored(registry, &door.path).map(|(origin, login)| LoginUsed::of(origin, login));
+        let (wanted, found) = (door.endpoint.authority().is_challenged(), door.shown().await);
+        let login = match found {
+            Ok(found) if wanted => found.map(|Found { login, origin }| LoginUsed::of(origin, Some(login))),
+            _ => self.credentials().stored(registry, &door.path).map(|(origin, login)| LoginUsed::of(origin, login)),
+        };
         LoginCheck {
             host: door.endpoint.host().to_owned(),
             places: self.credentials().places().to_vec(),
-            login: match wanted {
-                true => found.map(|Found { login, origin }| LoginUsed::of(origin, Some(login))),
-                false => stored(),
-            },
+            login,
             wanted,
             result,
         }
@@ -91,6 +89,14 @@ impl Door {
             Err(answer) => Err(answer.into_error()),
         });
         asked.while_(|| format!("log in to {}", self.endpoint.host()))
+    }
+
+    /// The login that was shown. A helper that was asked for it is not asked again.
+    async fn shown(&self) -> Result<Option<Found>> {
+        match self.endpoint.authority().is_challenged() {
+            true => self.endpoint.authority().login(&self.path).await,
+            false => Ok(None),
+        }
     }
 
     /// Whether manifests of the repository can be had. That there is none of this name is an answer too.

@@ -278,6 +278,12 @@ mod tests {
         let endless = format!(r#"{{"token":"t","expires_in":{}}}"#, u64::MAX);
         assert!(Token::from_body("auth", endless.as_bytes()).unwrap().is_fresh());
         assert!(Token::from_body("auth", br#"{"token":"t","expires_in":0}"#).unwrap().is_fresh());
+        // What is used of a life, in tenths of a second.
+        for (told, least, most) in [("2", 0, 15), ("40", 200, 300), ("3600", 35_000, 35_900)] {
+            let token = Token::from_body("auth", format!(r#"{{"token":"t","expires_in":{told}}}"#).as_bytes()).unwrap();
+            let used = token.until.duration_since(Instant::now()).as_millis() / 100;
+            assert!((least..=most).contains(&used), "{told}: {used}");
+        }
         for body in ["", "{}", r#"{"token":5}"#, "{\"token\":\"a\\nb\"}"] {
             let error = Token::from_body("auth", body.as_bytes()).unwrap_err();
             assert!(!error.to_string().contains("a\nb"), "{error}");

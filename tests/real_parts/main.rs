@@ -10,12 +10,14 @@ mod engines;
 mod journey;
 mod later;
 mod loading;
+mod login_check;
 mod serving;
 mod silent;
 mod statuses;
 mod strict;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod unpacked;
 
 use sealift::oci::{Descriptor, Digest};

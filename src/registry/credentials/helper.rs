@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -105,11 +106,33 @@ async fn run(program: &str, server: &str) -> Result<Said> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
+        // Helpers are often scripts: what they have started ends with them.
+        .process_group(0)
         .spawn()
         .map_err(|error| Error::failed(format!("it cannot be run: {error}")))?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)));
     match tokio::time::timeout(HELPER_TIMEOUT, listen(child, server)).await {
-        Ok(said) => said,
+        Ok(said) => said.inspect(|_| group.let_go()),
         Err(_) => Err(Error::failed(format!("it did not end within {} s", HELPER_TIMEOUT.as_secs()))),
+    }
+}
+
+/// A helper with everything that it has started; dropped, all of it is killed.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// It has ended by itself. What it left running, such as an agent, is meant to stay.
+    fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // One that has gone already is no loss.
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
     }
 }
 
@@ -121,7 +144,7 @@ fn find(program: &str, path: Option<OsString>) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(runs)
 }
 
-/// Talks to a helper until it ends; dropped before, it is killed.
+/// Talks to a helper until it ends.
 async fn listen(mut child: Child, server: &str) -> Result<Said> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let tell = async {

@@ -10,22 +10,24 @@ use super::helper::{Programs, Said};
 use super::*;
 use crate::error::{Error, Kind};
 
+/// What a helper says; it gets the program, and how many were asked before.
+type Answer = Box<dyn Fn(&str, usize) -> Result<Said> + Send + Sync>;
+
 /// Helpers that answer as a test says, and remember who was asked for what.
-pub struct FakeHelpers {
-    answer: Box<dyn Fn(&str, usize) -> Result<Said> + Send + Sync>,
+pub(in crate::registry) struct FakeHelpers {
+    answer: Answer,
     asked: Mutex<Vec<String>>,
     /// Two at the same time are a mistake.
     busy: AtomicBool,
 }
 
 impl FakeHelpers {
-    /// `answer` gets the program, and how many were asked before.
-    pub fn new(answer: impl Fn(&str, usize) -> Result<Said> + Send + Sync + 'static) -> Arc<Self> {
+    pub(in crate::registry) fn new(answer: impl Fn(&str, usize) -> Result<Said> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(FakeHelpers { answer: Box::new(answer), asked: Mutex::default(), busy: AtomicBool::new(false) })
     }
 
     /// `program server` of each.
-    pub fn asked(&self) -> Vec<String> {
+    pub(in crate::registry) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -51,13 +53,13 @@ impl Programs for FakeHelpers {
 }
 
 /// A login, as a helper says it.
-pub fn knows(user: &str, secret: &str) -> Result<Said> {
+pub(in crate::registry) fn knows(user: &str, secret: &str) -> Result<Said> {
     let answer = format!(r#"{{"ServerURL":"x","Username":"{user}","Secret":"{secret}"}}"#);
     Ok(Said { failed: None, answer: answer.into(), words: Vec::new() })
 }
 
 /// What a helper says that knows nothing.
-pub fn knows_none() -> Result<Said> {
+pub(in crate::registry) fn knows_none() -> Result<Said> {
     Ok(Said {
         failed: Some("it ended".into()),
         answer: b"credentials not found in native keychain".into(),
@@ -71,12 +73,12 @@ fn is_sealed() -> Result<Said> {
 
 impl Credentials {
     /// What one file with this text would say.
-    pub fn from_json(text: &str) -> Self {
+    pub(in crate::registry) fn from_json(text: &str) -> Self {
         Self::from_files(&[text], FakeHelpers::new(|program, _| panic!("{program} was asked")))
     }
 
     /// What these files would say, in their order.
-    pub fn from_files(texts: &[&str], programs: Arc<FakeHelpers>) -> Self {
+    pub(in crate::registry) fn from_files(texts: &[&str], programs: Arc<FakeHelpers>) -> Self {
         let parsed = |text: &&str| serde_json::from_str(text).unwrap();
         let file = |(at, text)| AuthFile::from_value(format!("file {at}"), &parsed(text));
         let files = texts.iter().enumerate().map(file).collect();

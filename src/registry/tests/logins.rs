@@ -308,7 +308,9 @@ async fn a_check_says_which_login_it_was_and_whether_it_works() {
     assert_eq!(wrong.result.unwrap_err().kind(), Kind::Refused);
     let nobody = check(&server, Credentials::anonymous(), path).await;
     assert!(nobody.login.is_none() && nobody.wanted);
-    assert_eq!(nobody.result.unwrap_err().kind(), Kind::Refused);
+    let error = nobody.result.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.help_text().unwrap().contains("docker login"), "{error:?}");
 }
 
 #[tokio::test]
@@ -318,6 +320,21 @@ async fn a_check_lets_nobody_in_where_the_repository_is_public() {
     let public = check(&server, Credentials::anonymous(), Some("team/app")).await;
     assert!(public.result.is_ok(), "{:?}", public.result);
     assert!(check(&server, Credentials::anonymous(), None).await.result.is_err());
+}
+
+#[tokio::test]
+async fn a_check_finds_the_login_that_one_repository_wants() {
+    let server = Server::start(|seen| match (seen.target.as_str(), seen.header("authorization")) {
+        ("/v2/", _) => reply(200, &[], "{}"),
+        (_, OLD) => reply(404, &[], ""),
+        _ => reply(401, &[("www-authenticate", BASIC)], ""),
+    })
+    .await;
+    let credentials = || Credentials::of(server.registry(), "me", "old");
+    assert!(!check(&server, credentials(), None).await.wanted);
+    let checked = check(&server, credentials(), Some("team/app")).await;
+    assert!(checked.wanted && checked.result.is_ok(), "{:?}", checked.result);
+    assert_eq!(checked.login.unwrap().form, Some(LoginForm::Password));
 }
 
 #[tokio::test]
