@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, Response};
 use serde::Deserialize;
@@ -102,7 +103,7 @@ pub(super) async fn fetch(
         let response = transport.send(refresh(&realm, bearer, token, scope)).await?;
         // What servers without this form of asking answer: GCR 404, Artifactory 401, ACR 400, others 405.
         if !matches!(response.status().as_u16(), 400 | 401 | 404 | 405) {
-            return take(&host, response).await;
+            return take(&host, response, Some(token)).await;
         }
     }
     let mut response = transport.send(get(realm.clone(), bearer, login, scope)?).await?;
@@ -110,7 +111,7 @@ pub(super) async fn fetch(
     if let (404 | 405, Some(Login::Password { user, password })) = (response.status().as_u16(), login) {
         response = transport.send(log_in(&realm, bearer, user, password, scope)).await?;
     }
-    take(&host, response).await
+    take(&host, response, login.map(Login::secret)).await
 }
 
 impl Realms {
@@ -193,7 +194,7 @@ fn post(realm: &Url, bearer: &Bearer, scope: &Scope, grant: &[(&str, &str)]) -> 
     request
 }
 
-async fn take(host: &str, mut response: Response) -> Result<Fetched, Trouble> {
+async fn take(host: &str, mut response: Response, shown: Option<&Secret>) -> Result<Fetched, Trouble> {
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_success() {
         return match read_body(&mut response, TOKEN_SIZE_MAX).await? {
@@ -202,10 +203,21 @@ async fn take(host: &str, mut response: Response) -> Result<Fetched, Trouble> {
         };
     }
     let body = read_body(&mut response, ANSWER_SIZE_MAX).await.ok().flatten().unwrap_or_default();
+    // Some repeat what they were told.
+    let body = shown.map_or_else(|| body.clone(), |secret| without(secret, &body));
     let answer = Answer::new(host, status, &headers, &body);
     match answer.status {
         400 | 401 | 403 => Ok(Fetched::Refused(answer)),
         _ => Err(answer.into_trouble()),
+    }
+}
+
+/// An answer's body, without a secret.
+fn without(secret: &Secret, body: &Bytes) -> Bytes {
+    let text = String::from_utf8_lossy(body);
+    match !secret.expose().is_empty() && text.contains(secret.expose()) {
+        true => text.replace(secret.expose(), "…").into(),
+        false => body.clone(),
     }
 }
 

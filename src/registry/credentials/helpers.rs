@@ -62,11 +62,10 @@ impl Helpers {
         kept.insert(Kept { answer, again_at }).tell()
     }
 
-    /// The login that a helper gave before. It is not asked.
-    pub fn known(&self, name: &str, server: &str) -> Option<Login> {
+    /// Whether a helper gave a login before. It is not asked.
+    pub fn known(&self, name: &str, server: &str) -> bool {
         let slot = self.slot(name, server);
-        let kept = slot.try_lock().ok()?;
-        kept.as_ref()?.answer.as_ref().ok()?.clone()
+        slot.try_lock().is_ok_and(|kept| kept.as_ref().is_some_and(|kept| matches!(kept.answer, Ok(Some(_)))))
     }
 
     fn slot(&self, name: &str, server: &str) -> Slot {

@@ -23,8 +23,8 @@ use super::secret::Secret;
 use crate::error::{Context, Result};
 use crate::oci::Registry;
 
-/// The name by which docker, and so every helper, knows Docker Hub.
-const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
+/// The names by which helpers know Docker Hub: docker's, then podman's.
+const DOCKER_HUB_SERVERS: [&str; 2] = ["https://index.docker.io/v1/", "docker.io"];
 
 /// Who sealift is on which registry. Cheap to clone; shows no secret, however it is printed.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +97,15 @@ impl Login {
             (user, password) => Some(Login::Password { user: user.to_owned(), password: Secret::new(password) }),
         }
     }
+
+    /// What must not be shown.
+    pub fn secret(&self) -> &Secret {
+        match self {
+            Login::Password { password: secret, .. }
+            | Login::Identity { token: secret, .. }
+            | Login::Bearer { token: secret } => secret,
+        }
+    }
 }
 
 impl Credentials {
@@ -160,10 +169,12 @@ impl Credentials {
     async fn look_up(&self, registry: &Registry, path: &str, refused: Option<&Login>) -> Result<Option<Found>> {
         for file in &self.0.files {
             if let Some(named) = file.helper(registry, path) {
-                let asked = self.0.helpers.get(named.helper, &server(registry), refused).await;
-                let login = asked.while_(|| format!("find credentials, as {} says", file.name()))?;
-                if let Some(login) = login {
-                    return Ok(Some(Found { login, origin: named.origin }));
+                for server in servers(registry) {
+                    let asked = self.0.helpers.get(named.helper, &server, refused).await;
+                    let login = asked.while_(|| format!("find credentials, as {} says", file.name()))?;
+                    if let Some(login) = login {
+                        return Ok(Some(Found { login, origin: named.origin }));
+                    }
                 }
             }
             if let Some(found) = file.login(registry, path) {
@@ -176,8 +187,8 @@ impl Credentials {
     /// Where the login for a repository comes from, as far as that is known without asking anybody.
     pub(super) fn known(&self, registry: &Registry, path: &str) -> Option<Origin> {
         self.0.files.iter().find_map(|file| {
-            let helped = file.helper(registry, path);
-            let helped = helped.filter(|named| self.0.helpers.known(named.helper, &server(registry)).is_some());
+            let answered = |helper: &str| servers(registry).iter().any(|server| self.0.helpers.known(helper, server));
+            let helped = file.helper(registry, path).filter(|named| answered(named.helper));
             helped.map(|named| named.origin).or_else(|| Some(file.login(registry, path)?.origin))
         })
     }
@@ -202,9 +213,12 @@ impl Credentials {
     }
 }
 
-/// The name by which helpers know a registry.
-fn server(registry: &Registry) -> String {
-    if registry.is_docker_hub() { DOCKER_HUB_SERVER.to_owned() } else { registry.to_string() }
+/// The names by which helpers know a registry, in the order in which they are asked for.
+fn servers(registry: &Registry) -> Vec<String> {
+    match registry.is_docker_hub() {
+        true => DOCKER_HUB_SERVERS.map(str::to_owned).to_vec(),
+        false => vec![registry.to_string()],
+    }
 }
 
 impl fmt::Display for Origin {

@@ -128,6 +128,11 @@ async fn docker_hub_has_the_name_that_helpers_know() {
     for name in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
         assert_eq!(found(&credentials, name, "library/nginx").await.unwrap().0, "!refresh");
     }
+    // The name that podman gave it.
+    let podman = FakeHelpers::new(|_, nth| if nth == 0 { knows_none() } else { knows("me", "pw") });
+    let of_podman = Credentials::from_files(&[r#"{"credsStore": "x"}"#], podman.clone());
+    assert_eq!(found(&of_podman, "docker.io", "library/nginx").await.unwrap().0, "me:pw");
+    assert_eq!(podman.asked(), ["docker-credential-x https://index.docker.io/v1/", "docker-credential-x docker.io"]);
     assert_eq!(found(&credentials, "r.example:5000", "p").await.unwrap().0, "!refresh");
     assert_eq!(
         helpers.asked(),

@@ -1,6 +1,10 @@
 //! Which login goes where, and when a helper is asked for one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::credentials::tests::{FakeHelpers, knows, knows_none};
 use super::super::login::{LoginCheck, LoginForm};
@@ -217,8 +221,11 @@ async fn a_token_server_that_knows_the_other_form_alone_gets_the_password_in_it(
         let error = remote(&server).tags().await.unwrap_err();
         assert!(error.to_string().contains(&status.to_string()), "{error}");
     }
-    let server = guarded(|_| reply(401, &[], "")).await;
-    let error = remote_as(&server, Credentials::of(server.registry(), "me", "s3cr3t")).tags().await.unwrap_err();
+    // One that repeats what it was told.
+    let server = guarded(|_| reply(401, &[], format!("me:{} is nobody", "s3cr3t".repeat(100)))).await;
+    let error =
+        remote_as(&server, Credentials::of(server.registry(), "me", &"s3cr3t".repeat(100))).tags().await.unwrap_err();
+    assert!(error.to_string().ends_with("401 me:… is nobody"), "{error}");
     assert!(error.help_text().unwrap().contains("the credentials that were given"), "{error:?}");
     assert_eq!(server.lines().len(), 2, "a password that is refused is not posted as well");
 }
@@ -268,6 +275,72 @@ async fn a_download_goes_on_with_a_new_token_when_its_own_has_ended() {
     let ranges: std::collections::BTreeSet<&str> = begun.map(|seen| seen.header("range")).collect();
     assert_eq!(ranges.len(), SIZE / PIECE, "{ranges:?}");
     assert_eq!(of_path(&server, "/token"), SIZE / PIECE);
+}
+
+/// A registry that refuses an upload without reading it, and closes: the answer may be lost in what was not read.
+#[tokio::test]
+async fn an_upload_that_is_refused_before_it_was_read_begins_again_with_a_new_token() {
+    const SIZE: usize = 3_000_000;
+    let layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, &bytes(SIZE));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let (puts, whole) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counts = (ended.clone(), puts.clone(), whole.clone());
+    let serve = async move |mut stream: TcpStream| {
+        let (ended, puts, whole) = &counts;
+        let (head, mut taken) = head_of(&mut stream).await;
+        let is_put = head.starts_with("put ");
+        if is_put {
+            puts.fetch_add(1, Ordering::SeqCst);
+            ended.store(true, Ordering::SeqCst);
+        }
+        let good = if ended.load(Ordering::SeqCst) { "t2" } else { "t1" };
+        let challenge = format!("www-authenticate: Bearer realm=\"http://{address}/token\"\r\n");
+        let (status, header, body) = match () {
+            () if head.starts_with("get /token") => ("200 OK", String::new(), format!(r#"{{"token":"{good}"}}"#)),
+            () if !head.contains(&format!("authorization: bearer {good}\r\n")) => ("401 No", challenge, String::new()),
+            () if head.starts_with("post ") => ("202 Accepted", "location: /upload\r\n".to_owned(), String::new()),
+            () if is_put => {
+                let mut buffer = vec![0; 64 * 1024];
+                while taken < SIZE {
+                    taken += stream.read(&mut buffer).await.unwrap();
+                }
+                whole.fetch_add(1, Ordering::SeqCst);
+                ("201 Created", String::new(), String::new())
+            }
+            () => ("404 Not Found", String::new(), String::new()),
+        };
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status}\r\n{header}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let serve = Arc::new(serve);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serve = Arc::clone(&serve);
+            tokio::spawn(async move { serve(stream).await });
+        }
+    });
+    let repository = format!("{address}/team/app").parse().unwrap();
+    let remote = client(&Config::default(), Credentials::anonymous()).repository(&repository);
+    remote.push_blob(&layer, |_| async { Ok(Body::full(bytes(SIZE))) }).await.unwrap();
+    assert_eq!((puts.load(Ordering::SeqCst), whole.load(Ordering::SeqCst)), (2, 1));
+}
+
+/// The head of a request in lower case, and how many bytes came after it.
+async fn head_of(stream: &mut TcpStream) -> (String, usize) {
+    let mut seen = Vec::new();
+    loop {
+        let mut buffer = vec![0; 16 * 1024];
+        let read = stream.read(&mut buffer).await.unwrap();
+        seen.extend_from_slice(&buffer[..read]);
+        if let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
+            return (String::from_utf8_lossy(&seen[..end + 2]).to_ascii_lowercase(), seen.len() - end - 4);
+        }
+        assert!(read > 0, "a request without an end");
+    }
 }
 
 #[tokio::test]
