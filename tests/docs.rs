@@ -41,6 +41,9 @@ const TEST_PARTS: [&str; 1] = ["src/durable/faults.rs"];
 /// Code that prints.
 const PRINTS: [&str; 7] = ["println!", "eprintln!", "print!(", "eprint!(", "dbg!(", "io::stdout", "io::stderr"];
 
+/// What starts programs.
+const STARTS: [&str; 2] = ["src/cli/deep.rs", "src/registry/credentials/helper.rs"];
+
 /// The stages. One may take another's value, but does not call it.
 const STAGES: [&str; 5] = ["plan", "pull", "export", "verify", "replay"];
 
@@ -366,4 +369,12 @@ fn writing_goes_through_durable() {
         exceptions.difference(&used).map(|file| format!("{ARCHITECTURE}: {file} is an exception and writes nothing")),
     );
     fail(problems);
+}
+
+#[test]
+fn programs_are_started_in_two_places() {
+    let starts = |source: &&Source| source.text.contains("Command::new(");
+    let sources = sources();
+    let found: BTreeSet<&str> = sources.iter().filter(starts).map(|source| source.file.as_str()).collect();
+    assert_eq!(found, STARTS.into_iter().collect());
 }

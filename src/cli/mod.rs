@@ -5,6 +5,7 @@ mod deep;
 mod demo;
 mod export;
 mod key;
+mod login;
 mod output;
 mod plan;
 mod probe;
@@ -84,6 +85,9 @@ enum Command {
     Probe(probe::ProbeArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
+    /// See which login is used for a registry, and whether it works
+    #[command(subcommand)]
+    Login(login::LoginCommand),
     /// Make the key that signs bundles
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -133,6 +137,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Probe(arguments) => probe::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),
         Command::Spec(command) => spec::run(command, output),
         Command::Demo(arguments) => demo::run(arguments, output).await,

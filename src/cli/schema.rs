@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 
 use super::demo::DemoReport;
 use super::key::KeyReport;
+use super::login::LoginReport;
 use super::plan::Plans;
 use super::pull::PullReports;
 use super::replay::ReplayReports;
@@ -46,6 +47,8 @@ pub enum SchemaName {
     KeyReport,
     /// What `spec check --output json` prints.
     CheckReport,
+    /// What `login check --output json` prints.
+    LoginReport,
 }
 
 /// All documents that have a schema, each in `schemas/<name>.schema.json`.
@@ -64,6 +67,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
+    ("login-report", SchemaName::LoginReport),
 ];
 
 impl SchemaName {
@@ -87,6 +91,7 @@ impl SchemaName {
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),
+            SchemaName::LoginReport => of::<LoginReport>("login-report", "sealift login check report"),
         }
     }
 }

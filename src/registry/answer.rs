@@ -191,7 +191,7 @@ fn gist(body: &[u8]) -> String {
 
 /// One line of a text from outside, shortened, without what sealift has shown. Addresses lose their query: it may hold a
 /// signature.
-fn readable(text: &str) -> String {
+pub(super) fn readable(text: &str) -> String {
     // Before it is shortened: half a secret is one too.
     let text = masked(text);
     let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());

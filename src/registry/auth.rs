@@ -1,19 +1,22 @@
 //! [`Authority`]: what goes into `Authorization` for one base address.
 //!
 //! The first request to a host goes out bare and learns from the 401 what is wanted. From then on the right
-//! token is had before each request, so that no upload starts only to be refused.
+//! token is had before each request, so that no upload starts only to be refused. Credentials are looked up when
+//! a host has asked for them, and go nowhere but to that host and to the token server that it names.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{HeaderMap, HeaderValue};
 
+use super::answer::Answer;
 use super::challenge::{Bearer, Challenge};
-use super::credentials::{Credentials, Login};
+use super::credentials::{Credentials, Found, Login};
 use super::retry::Trouble;
 use super::scope::Scope;
-use super::token::{self, Token};
+use super::token::{self, Fetched, Realms, Token};
 use super::transport::Transport;
+use crate::error::Result;
 use crate::oci::Registry;
 
 /// How many tokens are kept for one host: one for each repository that is worked on, some kilobytes each.
@@ -45,11 +48,10 @@ impl Authority {
         path: &str,
         scope: &Scope,
     ) -> Result<Option<HeaderValue>, Trouble> {
-        let challenge = self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match challenge {
+        match self.challenge() {
             None => Ok(None),
-            Some(Challenge::Basic) => self.basic(path),
-            Some(Challenge::Bearer(bearer)) => self.token(transport, &bearer, path, scope, None).await.map(Some),
+            Some(Challenge::Basic) => self.direct(path, None).await,
+            Some(Challenge::Bearer(bearer)) => self.token(transport, &bearer, path, scope, None).await,
         }
     }
 
@@ -67,38 +69,51 @@ impl Authority {
         if challenge.is_some() {
             self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&challenge);
         }
+        let stale = shown.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         match challenge {
             None => Ok(None),
-            // The password was shown and not taken: it will not be the second time.
-            Some(Challenge::Basic) => Ok(self.basic(path)?.filter(|header| Some(header) != shown)),
-            Some(Challenge::Bearer(bearer)) => {
-                let stale = shown.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-                self.token(transport, &bearer, path, scope, Some(stale)).await.map(Some)
-            }
+            Some(Challenge::Basic) => self.direct(path, Some(stale)).await,
+            Some(Challenge::Bearer(bearer)) => self.token(transport, &bearer, path, scope, Some(stale)).await,
         }
     }
 
-    /// What the operator can do about a 401 or 403.
+    /// Whether this host has asked for a login.
+    pub fn is_challenged(&self) -> bool {
+        self.challenge().is_some()
+    }
+
+    /// What the operator can do about a 401 or 403. Asks no helper: a host may refuse without wanting a login.
     pub fn advice(&self, path: &str) -> String {
-        let registry = &self.registry;
-        match self.login(path) {
-            Some(_) => format!(
-                "the stored login for {registry} is not valid or may not do this ({}): check its password and its rights on {path}, or log in as another user",
-                self.credentials.looked_in()
+        let (registry, looked_in) = (&self.registry, self.credentials.looked_in());
+        match self.credentials.known(registry, path) {
+            Some(origin) => format!(
+                "the login for {registry} from {origin} is not valid or may not do this: check its password and its rights on {path}, or log in as another user ({looked_in})"
             ),
             None => format!(
-                "no login for {registry} is known here ({}): if {path} is there and not public, run `docker login {registry}` or `podman login {registry}` as this user",
-                self.credentials.looked_in()
+                "no login for {registry} is known here ({looked_in}): if {path} is there and not public, run `docker login {registry}` or `podman login {registry}` as this user"
             ),
         }
     }
 
-    fn login(&self, path: &str) -> Option<Login> {
-        self.credentials.find(&self.registry, path)
+    /// The login for a repository at this host. May start a helper.
+    pub async fn login(&self, path: &str) -> Result<Option<Found>> {
+        self.credentials.find(&self.registry, path).await
     }
 
-    fn basic(&self, path: &str) -> Result<Option<HeaderValue>, Trouble> {
-        Ok(self.login(path).map(|login| token::basic(&login)).transpose()?)
+    fn challenge(&self) -> Option<Challenge> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The login itself. A `stale` one was shown and not taken: it will not be the second time, but a helper may have a
+    /// newer one.
+    async fn direct(&self, path: &str, stale: Option<HeaderValue>) -> Result<Option<HeaderValue>, Trouble> {
+        let Some(found) = self.login(path).await? else { return Ok(None) };
+        let header = token::direct(&found.login)?;
+        if stale.as_ref() != Some(&header) {
+            return Ok(Some(header));
+        }
+        let renewed = self.credentials.renew(&self.registry, path, &found).await?;
+        Ok(renewed.map(|found| token::direct(&found.login)).transpose()?)
     }
 
     /// The token for `scope`: the kept one while it is fresh and is not the `stale` one.
@@ -109,20 +124,59 @@ impl Authority {
         path: &str,
         scope: &Scope,
         stale: Option<HeaderValue>,
-    ) -> Result<HeaderValue, Trouble> {
+    ) -> Result<Option<HeaderValue>, Trouble> {
         let slot = self.slot(scope);
         let mut kept = slot.lock().await;
         if let Some(token) = kept.as_ref().filter(|token| token.is_fresh() && stale.as_ref() != Some(token.header())) {
-            return Ok(token.header().clone());
+            return Ok(Some(token.header().clone()));
         }
         *kept = None;
-        // What this very request needs may be more than what sealift asks for by itself.
+        let found = self.login(path).await?;
+        if let Some(Found { login: login @ Login::Bearer { .. }, .. }) = &found {
+            let header = token::direct(login)?;
+            return Ok(Some(header).filter(|header| stale.as_ref() != Some(header)));
+        }
+        // What this very request needs may be more than what sealift asks for by itself. Where it asks for nothing, some
+        // registries name a repository as an example.
         let wanted = match (&bearer.scope, &stale) {
-            (Some(text), Some(_)) => scope.clone().and(text),
+            (Some(text), Some(_)) if !scope.is_empty() => scope.clone().and(text),
             _ => scope.clone(),
         };
-        let token = token::fetch(transport, bearer, self.login(path).as_ref(), &wanted, self.plain).await?;
-        Ok(kept.insert(token).header().clone())
+        // In a box: it is rare, and its state would lie in that of every request.
+        let token = Box::pin(self.fetch(transport, bearer, path, &wanted, found)).await?;
+        Ok(Some(kept.insert(token).header().clone()))
+    }
+
+    /// A token from the token server; where it does not take the login of a helper, the helper is asked for a newer one.
+    async fn fetch(
+        &self,
+        transport: &Transport,
+        bearer: &Bearer,
+        path: &str,
+        scope: &Scope,
+        found: Option<Found>,
+    ) -> Result<Token, Trouble> {
+        let login = found.as_ref().map(|found| &found.login);
+        let mut answer = match token::fetch(transport, bearer, login, scope, self.realms()).await? {
+            Fetched::Token(token) => return Ok(token),
+            Fetched::Refused(answer) => answer,
+        };
+        let Some(found) = found else {
+            answer.help = Some(self.advice(path));
+            return Err(answer.into_trouble());
+        };
+        let Some(newer) = self.credentials.renew(&self.registry, path, &found).await? else {
+            return Err(refused(answer, &found));
+        };
+        match token::fetch(transport, bearer, Some(&newer.login), scope, self.realms()).await? {
+            Fetched::Token(token) => Ok(token),
+            Fetched::Refused(answer) => Err(refused(answer, &newer)),
+        }
+    }
+
+    /// Which token servers this host may name.
+    fn realms(&self) -> Realms {
+        Realms { plain: self.plain, loopback: self.registry.is_loopback() }
     }
 
     fn slot(&self, scope: &Scope) -> Slot {
@@ -133,4 +187,10 @@ impl Authority {
         }
         tokens.entry(scope.clone()).or_default().clone()
     }
+}
+
+/// A token server did not take a login.
+fn refused(mut answer: Answer, found: &Found) -> Trouble {
+    answer.help = Some(format!("the token server did not take the login from {}: log in again", found.origin));
+    answer.into_trouble()
 }

@@ -119,6 +119,17 @@ impl Client {
         Remote::new(name.clone(), self.0.side, mirrors, own)
     }
 
+    /// The registry itself, without its mirrors, for its `path`.
+    pub(super) fn door(&self, registry: &Registry, path: &str) -> Door {
+        let config = self.0.config.registries.get(registry);
+        Door { endpoint: self.own(registry, config), path: path.into(), retry: self.0.retry }
+    }
+
+    /// Who it is on which registry.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.0.credentials
+    }
+
     fn own(&self, registry: &Registry, config: Option<&RegistryConfig>) -> Arc<Endpoint> {
         let plain = registry.is_loopback() || config.is_some_and(|config| config.plain_http);
         let scheme = if plain { "http" } else { "https" };

@@ -116,6 +116,18 @@ impl Endpoint {
         Ok(url)
     }
 
+    /// `<base>/v2/`: what every registry answers (OCI distribution specification, "Determining Support").
+    pub fn root(&self) -> Result<Url> {
+        let mut url = self.url("", "")?;
+        url.set_path(&url.path().replace("//", "/"));
+        Ok(url)
+    }
+
+    /// What it shows of itself here.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// The host, for people.
     pub fn host(&self) -> &str {
         &self.host

@@ -9,6 +9,7 @@
 //! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
 //! limits budget health    how much of a registry is used, how many pulls it allows, whether it was found down
 //! auth        challenge, credentials, token: what goes into the Authorization header
+//! login       whether a login works
 //! transport   connections, time-outs, TLS
 //! retry       the one policy of trying again
 //! ```
@@ -28,6 +29,7 @@ mod endpoint;
 mod health;
 mod limits;
 mod link;
+mod login;
 mod manifests;
 mod pull;
 mod referrers;
@@ -43,7 +45,8 @@ mod upload;
 pub use answer::{Answer, Entry};
 pub use budget::Budget;
 pub use client::Client;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Origin, Place};
+pub use login::{LoginCheck, LoginForm, LoginUsed};
 pub use manifests::Put;
 pub use pull::Pull;
 pub use referrers::{REFERRERS_MAX, Referrers, ReferrersForm};

@@ -42,6 +42,11 @@ impl Scope {
         self
     }
 
+    /// Nothing in particular: who one is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Each resource with its actions, as one text.
     pub fn texts(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(resource, actions)| {

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, Response};
 use serde::Deserialize;
-use url::Url;
+use url::{Host, Url};
 
 use super::answer::{ANSWER_SIZE_MAX, Answer};
 use super::challenge::Bearer;
-use super::credentials::Login;
+use super::credentials::{Login, TOKEN_USER};
 use super::retry::Trouble;
 use super::scope::Scope;
 use super::secret::{Secret, remember};
@@ -72,40 +73,80 @@ impl Token {
     }
 }
 
-/// One attempt at a token for `scope`. `plain` says that the registry itself is spoken to without TLS; only
-/// then may its token server be.
+/// How a token server answered.
+pub(super) enum Fetched {
+    Token(Token),
+    /// It did not take the login, or nobody without one.
+    Refused(Answer),
+}
+
+/// Which token servers a registry may name. It is the registry that chooses, and credentials go there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Realms {
+    /// Also one without TLS, for the registry itself has none.
+    pub plain: bool,
+    /// Also one on this machine, for the registry itself is on it.
+    pub loopback: bool,
+}
+
+/// One attempt at a token for `scope`. Where a form of asking is not known, the next one is tried.
 pub(super) async fn fetch(
     transport: &Transport,
     bearer: &Bearer,
     login: Option<&Login>,
     scope: &Scope,
-    plain: bool,
-) -> Result<Token, Trouble> {
-    let realm = realm(bearer, plain)?;
+    realms: Realms,
+) -> Result<Fetched, Trouble> {
+    let realm = realms.check(&bearer.realm)?;
     let host = host_of(&realm);
     if let Some(Login::Identity { token, .. }) = login {
-        let response = transport.send(refresh(transport, &realm, bearer, token, scope)?).await?;
+        let response = transport.send(refresh(&realm, bearer, token, scope)).await?;
         // What servers without this form of asking answer: GCR 404, Artifactory 401, ACR 400, others 405.
         if !matches!(response.status().as_u16(), 400 | 401 | 404 | 405) {
-            return take(&host, response, true).await;
+            return take(&host, response, Some(token)).await;
         }
     }
-    let response = transport.send(get(realm, bearer, login, scope)?).await?;
-    take(&host, response, login.is_some()).await
+    let mut response = transport.send(get(realm.clone(), bearer, login, scope)?).await?;
+    // Servers that know the OAuth2 form alone.
+    if let (404 | 405, Some(Login::Password { user, password })) = (response.status().as_u16(), login) {
+        response = transport.send(log_in(&realm, bearer, user, password, scope)).await?;
+    }
+    take(&host, response, login.map(Login::secret)).await
 }
 
-/// The address of the token server. The registry chose it, so it is checked: credentials go there.
-fn realm(bearer: &Bearer, plain: bool) -> Result<Url> {
-    let fail =
-        |why: &str| Error::new(Kind::Refused, format!("the registry names a token server that is not asked: {why}"));
-    let url: Url = bearer.realm.parse().map_err(|_| fail("its realm is no address"))?;
-    match (url.scheme(), url.host_str()) {
-        (_, None) => Err(fail("its realm names no host")),
-        ("https", _) => Ok(url),
-        ("http", _) if plain || is_loopback(&url) => Ok(url),
-        ("http", _) => Err(fail("it has no TLS, though the registry has")),
-        _ => Err(fail("its realm is neither http nor https")),
+impl Realms {
+    /// The address of the token server.
+    fn check(self, realm: &str) -> Result<Url> {
+        let fail = |why: &str| {
+            let text = format!("the registry names a token server that is not asked: {why}");
+            Error::new(Kind::Refused, text).help("no credentials were sent: ask who runs the registry what its token server is, and what is between it and here")
+        };
+        let url: Url = realm.parse().map_err(|_| fail("its realm is no address"))?;
+        match url.scheme() {
+            "https" => {}
+            "http" if self.plain => {}
+            "http" => return Err(fail("it has no TLS, though the registry has")),
+            _ => return Err(fail("its realm is neither http nor https")),
+        }
+        match url.host() {
+            None => Err(fail("its realm names no host")),
+            // A public registry would have credentials sent into this machine, or its network.
+            Some(_) if !self.loopback && is_near(&url) => {
+                Err(fail("it is on this machine or its link, and the registry is not"))
+            }
+            Some(_) => Ok(url),
+        }
     }
+}
+
+/// Whether an address is one of this machine, of its link, or of no machine at all.
+fn is_near(url: &Url) -> bool {
+    let of_link = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local() || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => address.is_unicast_link_local() || address.is_unspecified(),
+        _ => false,
+    };
+    of_link || is_loopback(url)
 }
 
 /// The usual form: `GET realm?service=…&scope=…&scope=…`, with user and password where there are some.
@@ -121,46 +162,72 @@ fn get(mut realm: Url, bearer: &Bearer, login: Option<&Login>, scope: &Scope) ->
     }
     let mut request = Request::new(Method::GET, realm);
     if let Some(login) = login {
-        request.headers_mut().insert(AUTHORIZATION, basic(login)?);
+        request.headers_mut().insert(AUTHORIZATION, direct(login)?);
     }
     Ok(request)
 }
 
-/// The form for refresh tokens: a POST of them, which never shows them in an address.
-fn refresh(transport: &Transport, realm: &Url, bearer: &Bearer, token: &Secret, scope: &Scope) -> Result<Request> {
-    let scopes: Vec<String> = scope.texts().collect();
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("service", bearer.service.as_deref().unwrap_or_default()),
-        ("client_id", CLIENT_ID),
-        ("scope", &scopes.join(" ")),
-        ("refresh_token", token.expose()),
-    ];
-    let request = transport.client(realm)?.post(realm.clone()).form(&form).build();
-    request.map_err(|error| Error::failed(error.without_url().to_string()))
+/// The form for refresh tokens (distribution, "Oauth2 Token Authentication").
+fn refresh(realm: &Url, bearer: &Bearer, token: &Secret, scope: &Scope) -> Request {
+    post(realm, bearer, scope, &[("grant_type", "refresh_token"), ("refresh_token", token.expose())])
 }
 
-async fn take(host: &str, mut response: Response, known: bool) -> Result<Token, Trouble> {
+/// The form for passwords, of the same specification.
+fn log_in(realm: &Url, bearer: &Bearer, user: &str, password: &Secret, scope: &Scope) -> Request {
+    post(realm, bearer, scope, &[("grant_type", "password"), ("username", user), ("password", password.expose())])
+}
+
+/// A POST, which never shows secrets in an address.
+fn post(realm: &Url, bearer: &Bearer, scope: &Scope, grant: &[(&str, &str)]) -> Request {
+    let scopes: Vec<String> = scope.texts().collect();
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(grant);
+    form.append_pair("service", bearer.service.as_deref().unwrap_or_default());
+    form.append_pair("client_id", CLIENT_ID);
+    // An empty scope would be one that no server knows.
+    if !scopes.is_empty() {
+        form.append_pair("scope", &scopes.join(" "));
+    }
+    let mut request = Request::new(Method::POST, realm.clone());
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    *request.body_mut() = Some(form.finish().into());
+    request
+}
+
+async fn take(host: &str, mut response: Response, shown: Option<&Secret>) -> Result<Fetched, Trouble> {
     let (status, headers) = (response.status(), response.headers().clone());
     if status.is_success() {
         return match read_body(&mut response, TOKEN_SIZE_MAX).await? {
-            Some(body) => Ok(Token::from_body(host, &body)?),
+            Some(body) => Ok(Fetched::Token(Token::from_body(host, &body)?)),
             None => Err(Error::failed(format!("{host} answered with a token of over {TOKEN_SIZE_MAX} bytes")).into()),
         };
     }
     let body = read_body(&mut response, ANSWER_SIZE_MAX).await.ok().flatten().unwrap_or_default();
-    let mut answer = Answer::new(host, status, &headers, &body);
-    if matches!(answer.status, 400 | 401 | 403) && known {
-        answer.help = Some("the token server did not take the stored credentials: log in again".to_owned());
+    // Some repeat what they were told.
+    let body = shown.map_or_else(|| body.clone(), |secret| without(secret, &body));
+    let answer = Answer::new(host, status, &headers, &body);
+    match answer.status {
+        400 | 401 | 403 => Ok(Fetched::Refused(answer)),
+        _ => Err(answer.into_trouble()),
     }
-    Err(answer.into_trouble())
 }
 
-/// `Basic …` of a login. A refresh token takes the place of a password where its own form is not known.
-pub(super) fn basic(login: &Login) -> Result<HeaderValue> {
+/// An answer's body, without a secret.
+fn without(secret: &Secret, body: &Bytes) -> Bytes {
+    let text = String::from_utf8_lossy(body);
+    match !secret.expose().is_empty() && text.contains(secret.expose()) {
+        true => text.replace(secret.expose(), "…").into(),
+        false => body.clone(),
+    }
+}
+
+/// A login as it is shown without a token server: `Basic …`, or the token that it is. A refresh token takes the place of a
+/// password where its own form is not known.
+pub(super) fn direct(login: &Login) -> Result<HeaderValue> {
     let (user, secret) = match login {
+        Login::Bearer { token } => return secret_header(&format!("Bearer {}", token.expose())),
         Login::Password { user, password } => (user.as_str(), password),
-        Login::Identity { user, token } if user.is_empty() => ("<token>", token),
+        Login::Identity { user, token } if user.is_empty() => (TOKEN_USER, token),
         Login::Identity { user, token } => (user.as_str(), token),
     };
     secret_header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", secret.expose()))))
@@ -185,16 +252,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_realm_without_tls_is_not_asked_for_a_registry_with_tls() {
-        let ask = |realm: &str, plain| {
-            super::realm(&Bearer { realm: realm.into(), service: None, scope: None }, plain).map_err(|e| e.kind())
-        };
-        assert!(ask("https://auth.example/token", false).is_ok());
-        assert!(ask("http://auth.example/token", true).is_ok());
-        for (realm, plain) in
-            [("http://auth.example/t", false), ("file:///etc/passwd", true), ("token", true), ("", false)]
-        {
-            assert_eq!(ask(realm, plain), Err(Kind::Refused), "{realm}");
+    fn a_registry_chooses_only_token_servers_that_are_as_safe_as_itself() {
+        let [tls, plain, local] = [(false, false), (true, false), (true, true)];
+        let rows = [
+            ("https://auth.example/token?a=b", tls, true),
+            ("https://auth.example/token", plain, true),
+            ("http://auth.example/token", plain, true),
+            ("http://127.0.0.1:9/token", local, true),
+            ("https://[::1]:9/token", local, true),
+            ("http://auth.example/t", tls, false),
+            ("http://127.0.0.1:9/token", tls, false),
+            ("https://127.0.0.1:9/token", tls, false),
+            ("https://localhost/token", tls, false),
+            ("https://169.254.169.254/latest", tls, false),
+            ("http://169.254.169.254/latest", plain, false),
+            ("http://[fe80::1]/", plain, false),
+            ("https://0.0.0.0/", tls, false),
+            ("file:///etc/passwd", local, false),
+            ("token", local, false),
+            ("", tls, false),
+        ];
+        for (realm, (plain, loopback), expected) in rows {
+            let checked = Realms { plain, loopback }.check(realm).map_err(|error| error.kind());
+            assert_eq!(checked.is_ok(), expected, "{realm} {plain} {loopback}");
+            assert!(expected || checked == Err(Kind::Refused), "{realm}");
         }
     }
 
@@ -210,6 +291,12 @@ mod tests {
         let endless = format!(r#"{{"token":"t","expires_in":{}}}"#, u64::MAX);
         assert!(Token::from_body("auth", endless.as_bytes()).unwrap().is_fresh());
         assert!(Token::from_body("auth", br#"{"token":"t","expires_in":0}"#).unwrap().is_fresh());
+        // What is used of a life, in tenths of a second.
+        for (told, least, most) in [("2", 0, 15), ("40", 200, 300), ("3600", 35_000, 35_900)] {
+            let token = Token::from_body("auth", format!(r#"{{"token":"t","expires_in":{told}}}"#).as_bytes()).unwrap();
+            let used = token.until.duration_since(Instant::now()).as_millis() / 100;
+            assert!((least..=most).contains(&used), "{told}: {used}");
+        }
         for body in ["", "{}", r#"{"token":5}"#, "{\"token\":\"a\\nb\"}"] {
             let error = Token::from_body("auth", body.as_bytes()).unwrap_err();
             assert!(!error.to_string().contains("a\nb"), "{error}");

@@ -2,13 +2,14 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &["plan"],
     &["pull"],
     &["export"],
     &["verify"],
     &["replay"],
     &["serve"],
+    &["login", "check"],
     &["key", "generate"],
     &["spec", "check"],
     &["spec", "schema"],
@@ -111,7 +112,7 @@ async fn push_sample_without_foreign(sides: &Sides, image: &SampleImage) {
     push_sample(&sides.source.url(), "team/app", Some("1"), &there).await;
 }
 
-async fn keeps_to_schema(machine: &Machine, name: &str, document: &Value) {
+pub async fn keeps_to_schema(machine: &Machine, name: &str, document: &Value) {
     let schema: Value = serde_json::from_str(&machine.ok(&["spec", "schema", "--of", name]).await.out).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<String> =

@@ -12,12 +12,14 @@ mod journey;
 mod later;
 mod loading;
 mod probe;
+mod login_check;
 mod serving;
 mod silent;
 mod statuses;
 mod strict;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod unpacked;
 
 use sealift::oci::{Descriptor, Digest};

@@ -25,8 +25,10 @@ mod machine;
 mod proxy;
 mod push;
 mod registry;
+mod slow_line;
 pub mod sound;
 mod strict;
+mod token_server;
 mod world;
 
 pub use clients::Clients;
@@ -37,9 +39,11 @@ pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
 pub use proxy::{Asked, Proxy};
-pub use push::{push_sample, push_sample_as};
+pub use push::{push_sample, push_sample_as, push_sample_with};
 pub use registry::Reader;
+pub use slow_line::SlowLine;
 pub use strict::StrictRegistry;
+pub use token_server::{AskedToken, TokenRules, TokenServer, TokenUser};
 pub use world::{Said, World, quick_folder};
 
 /// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.

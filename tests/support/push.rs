@@ -25,10 +25,21 @@ pub async fn push_sample_as(
     tag: Option<&str>,
     image: &SampleImage,
 ) {
+    let basic = login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+    push_sample_with(basic.as_deref(), registry, repository, tag, image).await;
+}
+
+/// The same with this in `Authorization`.
+pub async fn push_sample_with(
+    authorization: Option<&str>,
+    registry: &str,
+    repository: &str,
+    tag: Option<&str>,
+    image: &SampleImage,
+) {
     let mut headers = HeaderMap::new();
-    if let Some((user, password)) = login {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        headers.insert(AUTHORIZATION, basic.parse().unwrap());
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization.parse().unwrap());
     }
     let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
     let pusher = Pusher { client, registry, repository };

@@ -155,7 +155,7 @@ async fn a_refresh_token_is_posted_or_else_shown_as_a_password() {
         let file = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh"}}}}}}"#, server.registry());
         remote_as(&server, Credentials::from_json(&file)).tags().await.unwrap();
         let seen = server.seen();
-        let form = "grant_type=refresh_token&service=s&client_id=sealift&scope=repository%3Ateam%2Fapp%3Apull&refresh_token=refresh";
+        let form = "grant_type=refresh_token&refresh_token=refresh&service=s&client_id=sealift&scope=repository%3Ateam%2Fapp%3Apull";
         assert_eq!((seen[1].line().as_str(), &seen[1].body[..]), ("POST /token", form.as_bytes()));
         assert!(seen[2].line().starts_with(then), "{:?}", server.lines());
     }

@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod lists;
+mod logins;
 mod manifests;
 mod mirrors;
 mod server;
