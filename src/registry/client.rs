@@ -10,9 +10,9 @@ use super::credentials::Credentials;
 use super::endpoint::Endpoint;
 use super::remote::{Door, Remote};
 use super::retry::Retry;
-use super::transport::{Transport, is_loopback};
+use super::transport::{Network, Pool, Transport, is_loopback};
 use crate::config::{Config, RegistryConfig};
-use crate::error::{Error, Result, Side};
+use crate::error::{Context, Error, Result, Side};
 use crate::oci::{Registry, Repository};
 
 /// Speaks to registries. Cheap to clone; all clones share connections, tokens and what was learnt.
@@ -24,7 +24,7 @@ struct Inner {
     credentials: Credentials,
     side: Side,
     retry: Retry,
-    transport: Arc<Transport>,
+    pool: Arc<Pool>,
     /// By base address, so that a registry that is also a mirror is known once.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
 }
@@ -36,8 +36,18 @@ impl Client {
     ///
     /// [`Kind::Usage`](crate::Kind::Usage) for a mirror whose address is not usable: no host, another scheme than
     /// `http` and `https`, a user or password inside, or plain HTTP to a host that is neither a loopback
-    /// address nor configured for it.
+    /// address nor configured for it; for a file of certificates that cannot be used; and for a proxy variable of the
+    /// environment that names no proxy.
     pub fn new(config: &Config, credentials: Credentials, side: Side) -> Result<Client> {
+        Self::in_network(config, credentials, side, Network::of_system().on(side)?)
+    }
+
+    pub(super) fn in_network(
+        config: &Config,
+        credentials: Credentials,
+        side: Side,
+        network: Network,
+    ) -> Result<Client> {
         for (registry, one) in &config.registries {
             for mirror in &one.mirrors {
                 check_mirror(config, mirror).map_err(|why| {
@@ -50,7 +60,7 @@ impl Client {
             credentials,
             side,
             retry: Retry::default(),
-            transport: Arc::default(),
+            pool: Arc::new(Pool::new(config, network).on(side)?),
             endpoints: Mutex::default(),
         })))
     }
@@ -63,7 +73,7 @@ impl Client {
             credentials: self.0.credentials.clone(),
             side: self.0.side,
             retry,
-            transport: self.0.transport.clone(),
+            pool: self.0.pool.clone(),
             endpoints: Mutex::default(),
         }))
     }
@@ -103,7 +113,7 @@ impl Client {
         let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let made = |base: &String| {
             let authority = Authority::new(registry, self.0.credentials.clone(), plain);
-            Arc::new(Endpoint::new(base, self.0.transport.clone(), authority))
+            Arc::new(Endpoint::new(base, Arc::new(Transport::new(self.0.pool.clone(), base)), authority))
         };
         endpoints.entry(base).or_insert_with_key(made).clone()
     }

@@ -5,6 +5,7 @@ mod blobs;
 mod lists;
 mod manifests;
 mod mirrors;
+mod network;
 mod server;
 mod uploads;
 
