@@ -98,7 +98,8 @@ impl Client {
     }
 
     fn own(&self, registry: &Registry, config: Option<&RegistryConfig>) -> Arc<Endpoint> {
-        let plain = registry.is_loopback() || config.is_some_and(|config| config.plain_http);
+        let plain = config.is_some_and(|config| config.plain_http)
+            || (registry.is_loopback() && !self.0.pool.has_certificates(registry));
         let scheme = if plain { "http" } else { "https" };
         self.endpoint(format!("{scheme}://{}/", registry.endpoint()), registry.clone(), plain)
     }

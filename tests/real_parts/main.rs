@@ -10,12 +10,14 @@ mod engines;
 mod journey;
 mod later;
 mod loading;
+mod network;
 mod serving;
 mod silent;
 mod statuses;
 mod strict;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod unpacked;
 
 use sealift::oci::{Descriptor, Digest};

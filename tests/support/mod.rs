@@ -12,6 +12,7 @@
     reason = "tests fail loudly"
 )]
 
+mod certificates;
 mod clients;
 mod confined;
 mod containerd;
@@ -21,13 +22,16 @@ mod docker;
 mod docker_registry;
 pub mod journey;
 mod machine;
+mod nginx;
 mod proxy;
 mod push;
 mod registry;
 pub mod sound;
 mod strict;
+mod tunnel;
 mod world;
 
+pub use certificates::{Authority, Certificate, KeyForm};
 pub use clients::Clients;
 pub use containerd::Containerd;
 pub use counterparts::{Counterparts, counterpart};
@@ -35,10 +39,12 @@ pub use debian::debian_busybox_image;
 pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
+pub use nginx::Nginx;
 pub use proxy::{Asked, Proxy};
-pub use push::{push_sample, push_sample_as};
+pub use push::{push_sample, push_sample_as, push_sample_with};
 pub use registry::Reader;
 pub use strict::StrictRegistry;
+pub use tunnel::Tunnel;
 pub use world::{Said, World, quick_folder};
 
 /// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.

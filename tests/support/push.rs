@@ -31,6 +31,17 @@ pub async fn push_sample_as(
         headers.insert(AUTHORIZATION, basic.parse().unwrap());
     }
     let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    push_sample_with(client, registry, repository, tag, image).await;
+}
+
+/// The same with a client of the test's own.
+pub async fn push_sample_with(
+    client: Client,
+    registry: &str,
+    repository: &str,
+    tag: Option<&str>,
+    image: &SampleImage,
+) {
     let pusher = Pusher { client, registry, repository };
     let mut referrers: BTreeMap<Tag, Vec<Value>> = BTreeMap::new();
     for (descriptor, bytes) in &image.contents {

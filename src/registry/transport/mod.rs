@@ -111,6 +111,12 @@ impl Pool {
         Ok(Pool { network, hosts, certificates: Mutex::default(), clients: Mutex::default() })
     }
 
+    /// Whether there are certificates for `registry` alone, or a file that was meant for one.
+    pub fn has_certificates(&self, registry: &Registry) -> bool {
+        let Ok(url) = Url::parse(&format!("https://{}/", registry.endpoint())) else { return false };
+        self.certificates(&names_of(&url)).map_or(true, |found| !found.is_empty())
+    }
+
     fn timeouts(&self, names: &[Registry]) -> Timeouts {
         self.configured(names).map(|(timeouts, _)| *timeouts).unwrap_or_default()
     }

@@ -124,7 +124,8 @@ impl Way {
         use CertificateError as C;
         let key = &self.key;
         match why {
-            C::UnknownIssuer => Error::failed("its certificate is not trusted: its CA is not known here").help(format!(
+            // A bad signature is what a CA has that was made anew under its old name.
+            C::UnknownIssuer | C::BadSignature => Error::failed("its certificate is not trusted: its CA is not known here").help(format!(
                 "name the CA in `registries.\"{key}\".tls.ca` of the configuration, put it into a certs.d folder, or install it in the system"
             )),
             C::Expired | C::ExpiredContext { .. } => Error::failed("its certificate has expired")
