@@ -8,7 +8,7 @@
 //! manifests tags referrers blobs download upload    what is asked, and how answers are judged
 //! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
 //! auth        challenge, credentials, token: what goes into the Authorization header
-//! transport   connections, time-outs, TLS
+//! transport   connections, time-outs, TLS, proxies; where a registry may send sealift
 //! retry       the one policy of trying again
 //! ```
 //!

@@ -1,6 +1,8 @@
 //! What stands between here and a registry: proxies with a password, and front ends that redirect blobs elsewhere.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -153,35 +155,33 @@ async fn tinyproxy_is_passed_with_a_password() {
 const LAYER: u64 = 3_000_000;
 const CUT_AT: usize = 1_200_000;
 
-/// Stands before `to`; each connection is closed after so many bytes of answers, the first ones of the list first.
-async fn cutting(to: String, limits: Vec<usize>) -> String {
+/// Stands before `to`. The first connection over which so many bytes of answers went is cut there.
+async fn cutting(to: String, at: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
+    let to_cut = Arc::new(AtomicBool::new(true));
     tokio::spawn(async move {
-        let mut limits = limits.into_iter();
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let server = TcpStream::connect(&to).await.unwrap();
-            tokio::spawn(pass(client, server, limits.next().unwrap_or(usize::MAX)));
+            tokio::spawn(pass(client, server, at, to_cut.clone()));
         }
     });
     host
 }
 
-async fn pass(client: TcpStream, server: TcpStream, limit: usize) -> std::io::Result<()> {
+async fn pass(client: TcpStream, server: TcpStream, at: usize, to_cut: Arc<AtomicBool>) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let forward = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-    let mut left = limit;
-    let mut buffer = vec![0; 16 * 1024];
-    while left > 0 {
-        let wanted = left.min(buffer.len());
-        let read = from_server.read(&mut buffer[..wanted]).await?;
-        if read == 0 {
+    let (mut passed, mut buffer) = (0, vec![0; 16 * 1024]);
+    loop {
+        let read = from_server.read(&mut buffer).await?;
+        passed += read;
+        if read == 0 || (passed > at && to_cut.swap(false, Ordering::SeqCst)) {
             break;
         }
         to_client.write_all(&buffer[..read]).await?;
-        left -= read;
     }
     to_client.shutdown().await?;
     forward.abort();
@@ -210,7 +210,7 @@ async fn a_download_goes_on_by_a_new_link_and_no_password_goes_with_it() {
         )
     });
     let Some(store) = store.await else { return };
-    let cutting = cutting(store.host(), vec![CUT_AT]).await;
+    let cutting = cutting(store.host(), CUT_AT).await;
     let behind = registry.host();
     let front = Nginx::start(|port| {
         format!(

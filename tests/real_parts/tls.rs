@@ -202,3 +202,17 @@ async fn each_fault_of_a_certificate_has_its_own_sentence() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_handshake_that_does_not_begin_is_not_waited_for() {
+    let Some(ca) = Authority::new() else { return };
+    let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = quiet.local_addr().unwrap().to_string();
+    let mirror = format!("  registry.test: {{mirrors: [\"https://{host}\"]}}");
+    let tls = format!("  \"{host}\": {{tls: {{ca: \"{}\"}}, timeouts: {{connect: 1s}}}}", ca.certificate().display());
+    let mut machine = machine("registry.test", &format!("{mirror}\n{tls}"));
+    // What is behind the mirror is not there either.
+    machine.set("HTTPS_PROXY", "http://127.0.0.1:1");
+    let ran = machine.run_to(1, &["plan", "spec.yaml", "--store", "store"]).await;
+    assert!(ran.err.contains(&format!("connect to {host}: no connection after 1 s")), "{}", ran.err);
+}

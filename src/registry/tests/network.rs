@@ -230,6 +230,37 @@ async fn a_proxy_finds_the_registry_and_is_told_of_by_host_and_port_alone() {
 }
 
 #[tokio::test]
+async fn an_ipv6_address_behind_a_proxy_is_an_error_that_says_so() {
+    let mut far = Far::new("registry.example", 5000, &[]);
+    far.repository = Repository::new("[2001:db8::1]:5000".parse().unwrap(), "team/app").unwrap();
+    far.proxies = Proxies::all("http://127.0.0.1:1", "");
+    let refused = far.remote().tags().await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Usage);
+    assert!(refused.to_string().contains("[2001:db8::1]:5000 cannot be reached with TLS through"), "{refused}");
+}
+
+#[tokio::test]
+async fn ipv6_addresses_are_spoken_to() {
+    let server = Server::start_at("[::1]:0", |_| reply(200, &[], r#"{"tags":["1"]}"#)).await;
+    assert!(server.registry().to_string().starts_with("[::1]:"));
+    assert_eq!(remote(&server).tags().await.unwrap().unwrap().len(), 1);
+    assert_eq!(server.seen()[0].header("host"), server.address.to_string());
+}
+
+#[tokio::test]
+async fn a_host_is_waited_for_as_long_as_its_own_time_out_says() {
+    let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = quiet.local_addr().unwrap();
+    let registry: Registry = address.to_string().parse().unwrap();
+    let timeouts = crate::config::Timeouts { idle: Duration::from_secs(1), ..Default::default() };
+    let mut config = Config::default();
+    config.registries.insert(registry.clone(), RegistryConfig { timeouts, ..RegistryConfig::default() });
+    let remote = client(&config, Credentials::anonymous()).repository(&Repository::new(registry, "team/app").unwrap());
+    let error = remote.tags().await.unwrap_err();
+    assert!(error.to_string().ends_with(&format!("talk to {address}: nothing came for 1 s")), "{error}");
+}
+
+#[tokio::test]
 async fn nothing_is_decoded_and_an_encoding_is_told_of() {
     let encoded = |body: &'static [u8]| {
         Server::start(move |seen: &Seen| {

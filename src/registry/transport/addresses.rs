@@ -250,36 +250,32 @@ mod tests {
         }
     }
 
-    struct Fixed(&'static [&'static str]);
+    /// Every name leads to these addresses.
+    struct Fixed(&'static str);
 
     impl Resolve for Fixed {
         fn resolve(&self, _: Name) -> Resolving {
-            let all: Vec<SocketAddr> = self.0.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+            let all: Vec<SocketAddr> =
+                self.0.split_whitespace().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
             Box::pin(async { Ok(Box::new(all.into_iter()) as Addrs) })
         }
     }
 
     #[tokio::test]
     async fn only_addresses_that_were_checked_are_connected_to() {
-        let rows: [(Reach, &[&str], Option<&[&str]>); 6] = [
-            (Reach::Anywhere, &["127.0.0.1"], Some(&["127.0.0.1"])),
-            (Reach::Here, &["127.0.0.1", "169.254.1.1"], Some(&["127.0.0.1"])),
-            (Reach::Outside, &["127.0.0.1", "::ffff:169.254.169.254"], None),
-            (Reach::Outside, &["fe80::1", "10.0.0.1"], Some(&["10.0.0.1"])),
-            (Reach::Outside, &["93.184.216.34"], Some(&["93.184.216.34"])),
-            (Reach::Outside, &[], Some(&[])),
+        let rows = [
+            (Reach::Anywhere, "127.0.0.1", Some("127.0.0.1")),
+            (Reach::Here, "127.0.0.1 169.254.1.1", Some("127.0.0.1")),
+            (Reach::Outside, "127.0.0.1 ::ffff:169.254.169.254", None),
+            (Reach::Outside, "fe80::1 10.0.0.1", Some("10.0.0.1")),
+            (Reach::Outside, "93.184.216.34", Some("93.184.216.34")),
+            (Reach::Outside, "", Some("")),
         ];
         for (reach, addresses, expected) in rows {
             let found = reach.guard(Arc::new(Fixed(addresses))).resolve("x.example".parse().unwrap()).await;
-            let found = match found {
-                Ok(found) => Some(found.map(|address| address.ip().to_string()).collect::<Vec<_>>()),
-                Err(error) => {
-                    assert!(error.is::<Forbidden>());
-                    None
-                }
-            };
-            let expected = expected.map(|all| all.iter().map(|ip| (*ip).to_owned()).collect());
-            assert_eq!(found, expected, "{reach:?} {addresses:?}");
+            let found = found.map(|found| found.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" "));
+            let found = found.map_err(|error| assert!(error.is::<Forbidden>())).ok();
+            assert_eq!(found.as_deref(), expected, "{reach:?} {addresses:?}");
         }
     }
 }

@@ -158,3 +158,45 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         false => Ok(bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn found(folder: &Path, host: &str) -> Result<Certificates> {
+        Certificates::default().and_found(&[folder.to_owned()], &[host.parse().unwrap()])
+    }
+
+    #[test]
+    fn folders_are_looked_into_within_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("r.example:5000");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(folder.path().join("file.example"), "").unwrap();
+        for host in ["r.example", "r.example:5000", "file.example"] {
+            assert!(found(folder.path(), host).unwrap().is_empty(), "{host}");
+        }
+        let says = |text: &str| {
+            let error = found(folder.path(), "r.example:5000").err().unwrap();
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(error.to_string().contains("r.example:5000") && error.to_string().contains(text), "{error}");
+        };
+        for name in ["notes", "hosts.toml", "alone.key"] {
+            std::fs::write(own.join(name), "nothing").unwrap();
+        }
+        assert!(found(folder.path(), "r.example:5000").unwrap().is_empty());
+        std::fs::create_dir(own.join("a.crt")).unwrap();
+        says("a.crt: it is no file");
+        std::fs::remove_dir(own.join("a.crt")).unwrap();
+        let large = File::create(own.join("b.crt")).unwrap();
+        large.set_len(FILE_SIZE_MAX + 1).unwrap();
+        says("b.crt: it has more than");
+        large.set_len(0).unwrap();
+        says("b.crt: it holds no certificate");
+        for name in 0..FILES_MAX {
+            std::fs::write(own.join(name.to_string()), "").unwrap();
+        }
+        says("it has more than 100 files");
+    }
+}

@@ -248,6 +248,12 @@ impl Transport {
             proxy,
         };
         reach.check(url).map_err(|forbidden| way.forbidden(&forbidden))?;
+        if let (Some(proxy), true, Some(Host::Ipv6(_))) = (&way.proxy, secure, url.host()) {
+            // The HTTP client takes the brackets for a part of the name then.
+            let what =
+                format!("{} cannot be reached with TLS through the proxy {proxy}: it is an IPv6 address", way.host);
+            return Err(Error::usage(what).help("use its name, or name the address in NO_PROXY"));
+        }
         let own = names.into_iter().next().filter(|_| !certificates.is_empty());
         let proxy = way.proxy.as_ref().map(Proxy::to_string);
         Ok(Route { kind: Kind { secure, reach, connect, proxy, own }, certificates, way })
