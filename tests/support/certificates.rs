@@ -50,7 +50,7 @@ impl Authority {
 
     /// One for a server, which has expired.
     pub fn expired_server(&self, names: &str) -> Certificate {
-        self.issue("expired", KeyForm::Pkcs8, &format!("subjectAltName={names}"), "0")
+        self.issue("expired", KeyForm::Pkcs8, &format!("subjectAltName={names}"), "-1")
     }
 
     /// One for a client.

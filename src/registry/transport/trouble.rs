@@ -13,6 +13,9 @@ use crate::registry::retry::Trouble;
 /// How many names of a certificate are shown.
 const NAMES_MAX: usize = 5;
 
+/// How much of each: the longest host name (RFC 1035, section 2.3.4).
+const NAME_LENGTH_MAX: usize = 253;
+
 /// The way to one host, as far as people need to know it.
 #[derive(Clone)]
 pub(super) struct Way {
@@ -140,8 +143,7 @@ impl Way {
     }
 
     fn other_names(&self, presented: &[String]) -> Error {
-        let shown: Vec<String> =
-            presented.iter().take(NAMES_MAX).map(|name| name.escape_default().to_string()).collect();
+        let shown: Vec<String> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
         let names = match shown.is_empty() {
             true => "its certificate is for other names".to_owned(),
             false => format!("its certificate is for other names: {}", shown.join(", ")),
@@ -178,6 +180,12 @@ impl Way {
                 .help(format!("see the log of {}: whether it knows that name, and which versions of TLS it speaks", self.host)),
         }
     }
+}
+
+/// A name of a certificate as people write it; rustls says `DnsName("a.example")` and `IpAddress(127.0.0.1)`.
+fn bare(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').chars().filter(|c| c.is_ascii_graphic()).take(NAME_LENGTH_MAX).collect()
 }
 
 /// The first error of type `T` among the causes of `error`.
