@@ -276,6 +276,69 @@ fn sites_and_configurations() {
     assert_eq!(site_as_spec.iter().next().unwrap().fault.message, "this file is a Site");
 }
 
+/// A configuration with `rest` below one registry.
+fn with_registry(rest: &str) -> String {
+    format!("{CONFIG}registries:\n  a.b:\n    {rest}\n")
+}
+
+#[test]
+fn how_registries_are_reached() {
+    let rows = [
+        (with_registry("tls: ‸ca.pem"), "| a mapping (ca, certificate, key)"),
+        (with_registry("tls: {ca: ‸''}"), "the path is empty | a file of CA certificates"),
+        (with_registry("tls: {certificate: ‸'', key: a.key}"), "the path is empty | a file with a certificate"),
+        (with_registry("tls: {certificate: a.pem, key: ‸''}"), "the path is empty | a file with its private key"),
+        (with_registry("tls: {ca: ‸[a.pem]}"), "| text"),
+        (with_registry("tls: ‸{certificate: a.pem}"), "`certificate` and `key` belong together | both, or neither"),
+        (with_registry("tls: ‸{ca: ca.pem, key: a.key}"), "`certificate` and `key` belong together | both, or neither"),
+        (with_registry("tls: {‸cert: a.pem}"), "unknown key `cert`"),
+        (with_registry("tls: {‸insecure: true}"), "unknown key `insecure`"),
+        (with_registry("timeouts: ‸20s"), "| a mapping (connect, idle)"),
+        (with_registry("timeouts: {connect: ‸soon}"), "\"soon\" is no duration"),
+        (with_registry("timeouts: {connect: ‸0s}"), "\"0s\" is out of bounds | 1s to 1h"),
+        (with_registry("timeouts: {idle: ‸2h}"), "\"2h\" is out of bounds | 1s to 1h"),
+        (with_registry("timeouts: {‸read: 20s}"), "unknown key `read`"),
+        (
+            with_registry("limits: {‸requests: 0}").replace("‸requests: ", "requests: ‸"),
+            "`requests` is out of bounds | 1 to 256",
+        ),
+        (with_registry("limits: {requests: ‸257}"), "`requests` is out of bounds | 1 to 256"),
+        (with_registry("limits: {requests: ‸-1}"), "| a whole number"),
+        (with_registry("limits: {requestsPerSecond: ‸100001}"), "`requestsPerSecond` is out of bounds | 1 to 100000"),
+        (with_registry("limits: {bandwidth: ‸big}"), "\"big\" is no size"),
+        (
+            with_registry("limits: {bandwidth: ‸1KiB}"),
+            "1024 bytes a second are too few | 16KiB or more, or `unlimited`",
+        ),
+        (with_registry("limits: {reserve: ‸many}"), "| a whole number"),
+        (with_registry("limits: {‸requestPerSecond: 5}"), "did you mean `requestsPerSecond`?"),
+    ];
+    check(rows);
+}
+
+#[test]
+fn how_much_is_used() {
+    let window = |rest: &str| format!("{CONFIG}limits:\n  windows:\n  - {rest}\n");
+    let rows = [
+        (format!("{CONFIG}limits: ‸50MiB\n"), "| a mapping (bandwidth, timezone, windows)"),
+        (format!("{CONFIG}limits: {{bandwidth: ‸fast}}\n"), "\"fast\" is no size"),
+        (format!("{CONFIG}limits: {{bandwidth: ‸1B}}\n"), "1 bytes a second are too few"),
+        (format!("{CONFIG}limits: {{timezone: ‸Europe/Berlyn}}\n"), "unknown time zone \"Europe/Berlyn\""),
+        (format!("{CONFIG}limits: {{windows: ‸night}}\n"), "| a list"),
+        (window("‸{from: '07:00', to: '19:00'}"), "the key `bandwidth` is missing"),
+        (window("{from: ‸'7', to: '19:00', bandwidth: 5MiB}"), "\"7\" is no time of day | HH:MM"),
+        (window("{from: '07:00', to: ‸'25:00', bandwidth: 5MiB}"), "\"25:00\" is no time of day"),
+        (window("{from: '07:00', to: ‸'07:00', bandwidth: 5MiB}"), "the window is empty: it ends where it begins"),
+        (window("{from: '07:00', to: '19:00', bandwidth: ‸slow}"), "\"slow\" is no size"),
+        (window("{days: ‸[], from: '07:00', to: '19:00', bandwidth: 5MiB}"), "no day is named"),
+        (
+            window("{days: [‸monday], from: '07:00', to: '19:00', bandwidth: 5MiB}"),
+            "unknown value `monday` | one of mon",
+        ),
+    ];
+    check(rows);
+}
+
 #[test]
 fn credentials_are_refused_and_not_shown() {
     let rows = [

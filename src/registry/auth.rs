@@ -14,7 +14,7 @@ use super::challenge::{Bearer, Challenge};
 use super::credentials::{Credentials, Found, Login};
 use super::retry::Trouble;
 use super::scope::Scope;
-use super::token::{self, Fetched, Realms, Token};
+use super::token::{self, Fetched, Token};
 use super::transport::Transport;
 use crate::error::Result;
 use crate::oci::Registry;
@@ -157,7 +157,7 @@ impl Authority {
         found: Option<Found>,
     ) -> Result<Token, Trouble> {
         let login = found.as_ref().map(|found| &found.login);
-        let mut answer = match token::fetch(transport, bearer, login, scope, self.realms()).await? {
+        let mut answer = match token::fetch(transport, bearer, login, scope, self.plain).await? {
             Fetched::Token(token) => return Ok(token),
             Fetched::Refused(answer) => answer,
         };
@@ -168,15 +168,10 @@ impl Authority {
         let Some(newer) = self.credentials.renew(&self.registry, path, &found).await? else {
             return Err(refused(answer, &found));
         };
-        match token::fetch(transport, bearer, Some(&newer.login), scope, self.realms()).await? {
+        match token::fetch(transport, bearer, Some(&newer.login), scope, self.plain).await? {
             Fetched::Token(token) => Ok(token),
             Fetched::Refused(answer) => Err(refused(answer, &newer)),
         }
-    }
-
-    /// Which token servers this host may name.
-    fn realms(&self) -> Realms {
-        Realms { plain: self.plain, loopback: self.registry.is_loopback() }
     }
 
     fn slot(&self, scope: &Scope) -> Slot {

@@ -12,9 +12,9 @@ use super::endpoint::Endpoint;
 use super::limits::{self, Lane};
 use super::remote::{Door, Remote};
 use super::retry::Retry;
-use super::transport::{Transport, is_loopback};
+use super::transport::{Network, Pool, Transport, is_loopback};
 use crate::config::{Config, RegistryConfig};
-use crate::error::{Error, Result, Side};
+use crate::error::{Context, Error, Result, Side};
 use crate::oci::{Registry, Repository};
 
 /// Speaks to registries. Cheap to clone; all clones share connections, tokens and what was learnt.
@@ -28,7 +28,7 @@ struct Inner {
     retry: Retry,
     /// How many transfers are to go on at the same time.
     jobs: usize,
-    transport: Arc<Transport>,
+    pool: Arc<Pool>,
     /// Over all registries.
     bytes: Arc<limits::Bytes>,
     /// By base address, so that a registry that is also a mirror is known once.
@@ -42,8 +42,18 @@ impl Client {
     ///
     /// [`Kind::Usage`](crate::Kind::Usage) for a mirror whose address is not usable: no host, another scheme than
     /// `http` and `https`, a user or password inside, or plain HTTP to a host that is neither a loopback
-    /// address nor configured for it.
+    /// address nor configured for it; for a file of certificates that cannot be used; and for a proxy variable of the
+    /// environment that names no proxy.
     pub fn new(config: &Config, credentials: Credentials, side: Side) -> Result<Client> {
+        Self::in_network(config, credentials, side, Network::of_system().on(side)?)
+    }
+
+    pub(super) fn in_network(
+        config: &Config,
+        credentials: Credentials,
+        side: Side,
+        network: Network,
+    ) -> Result<Client> {
         for (registry, one) in &config.registries {
             for mirror in &one.mirrors {
                 check_mirror(config, mirror).map_err(|why| {
@@ -57,7 +67,7 @@ impl Client {
             side,
             retry: Retry::default(),
             jobs: 0,
-            transport: Arc::default(),
+            pool: Arc::new(Pool::new(config, network).on(side)?),
             bytes: Arc::new(limits::Bytes::new(config.limits.clone())),
             endpoints: Mutex::default(),
         })))
@@ -84,7 +94,7 @@ impl Client {
             side: self.0.side,
             retry: self.0.retry,
             jobs: self.0.jobs,
-            transport: self.0.transport.clone(),
+            pool: self.0.pool.clone(),
             bytes: self.0.bytes.clone(),
             endpoints: Mutex::default(),
         };
@@ -131,7 +141,8 @@ impl Client {
     }
 
     fn own(&self, registry: &Registry, config: Option<&RegistryConfig>) -> Arc<Endpoint> {
-        let plain = registry.is_loopback() || config.is_some_and(|config| config.plain_http);
+        let plain = config.is_some_and(|config| config.plain_http)
+            || (registry.is_loopback() && !self.0.pool.has_certificates(registry));
         let scheme = if plain { "http" } else { "https" };
         self.endpoint(format!("{scheme}://{}/", registry.endpoint()), registry.clone(), plain)
     }
@@ -150,7 +161,8 @@ impl Client {
             let pulls = Pulls::new(registry.clone(), limits.reserve);
             let lane = Lane::new(&limits, self.0.jobs, self.0.bytes.clone());
             let authority = Authority::new(registry, self.0.credentials.clone(), plain);
-            Arc::new(Endpoint::new(base, self.0.transport.clone(), authority, lane, pulls))
+            let transport = Arc::new(Transport::new(self.0.pool.clone(), base));
+            Arc::new(Endpoint::new(base, transport, authority, lane, pulls))
         };
         endpoints.entry(base).or_insert_with_key(made).clone()
     }

@@ -15,7 +15,7 @@ use super::limits::Held;
 use super::remote::{Door, Remote};
 use super::retry::{Patience, Trouble};
 use super::scope::Scope;
-use super::transport::next_piece;
+use super::transport::{encoding_of, next_piece};
 use crate::content::{Body, Sender};
 use crate::error::{Error, Result};
 use crate::oci::Descriptor;
@@ -116,7 +116,7 @@ impl Door {
         let told = response.headers().get(CONTENT_RANGE).and_then(|value| content_range(value.to_str().ok()?));
         match told {
             Some((start, all)) if start == at => {
-                self.check_size(all, descriptor)?;
+                self.check_size(all, descriptor, &encoding_of(response.headers()))?;
                 Ok(Some(Opened { response, endpoint: self.endpoint.clone(), skip: 0 }))
             }
             _ => Ok(None),
@@ -124,13 +124,18 @@ impl Door {
     }
 
     fn whole(&self, response: Held, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
-        self.check_size(content_length(response.headers()), descriptor)?;
+        let encoding = encoding_of(response.headers());
+        if !encoding.is_empty() {
+            // Whoever finds another digest behind it does not see these headers.
+            tracing::warn!(host = self.endpoint.host(), digest = %descriptor.digest, "odd answer{encoding}");
+        }
+        self.check_size(content_length(response.headers()), descriptor, &encoding)?;
         Ok(Opened { response, endpoint: self.endpoint.clone(), skip: at })
     }
 
-    fn check_size(&self, told: Option<u64>, descriptor: &Descriptor) -> Result<()> {
+    fn check_size(&self, told: Option<u64>, descriptor: &Descriptor, encoding: &str) -> Result<()> {
         match told.filter(|&told| told != descriptor.size) {
-            Some(told) => Err(wrong_size(self.endpoint.host(), format_args!("has {told} bytes"), descriptor)),
+            Some(told) => Err(wrong_size(self.endpoint.host(), format_args!("has {told} bytes{encoding}"), descriptor)),
             None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use reqwest::header::{HeaderMap, LINK};
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The address of the next page after `current`; `None` on the last one.
 ///
@@ -18,7 +18,7 @@ pub(super) fn next(current: &Url, headers: &HeaderMap) -> Result<Option<Url>> {
     let linked = current.join(target).map_err(|_| Error::failed("the link to the next page is no address"))?;
     if linked.host_str() != current.host_str() {
         let host = linked.host_str().unwrap_or("nowhere");
-        return Err(Error::failed(format!("the link to the next page leads to another host, {host}")));
+        return Err(Error::new(Kind::Refused, format!("the link to the next page leads to another host, {host}")));
     }
     let mut next = current.clone();
     next.set_path(linked.path());

@@ -10,6 +10,7 @@ use super::download::ALTERED;
 use super::endpoint::{Call, Outcome};
 use super::remote::{Door, Read};
 use super::scope::Scope;
+use super::transport::encoding_of;
 use crate::error::{Error, Result};
 use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, MediaType, json};
@@ -74,7 +75,8 @@ impl Door {
         for expected in expected.into_iter().flatten() {
             let found = expected.same_algorithm_of(&body);
             if found != expected {
-                let what = format!("{host} answered with bytes of the digest {found}, expected {expected}");
+                let encoding = encoding_of(&headers);
+                let what = format!("{host} answered with bytes of the digest {found}, expected {expected}{encoding}");
                 return Err(Error::verification(what).help(ALTERED));
             }
         }

@@ -10,7 +10,7 @@
 //! limits budget health    how much of a registry is used, how many pulls it allows, whether it was found down
 //! auth        challenge, credentials, token: what goes into the Authorization header
 //! login       whether a login works
-//! transport   connections, time-outs, TLS
+//! transport   connections, time-outs, TLS, proxies; where a registry may send sealift
 //! retry       the one policy of trying again
 //! ```
 //!

@@ -13,6 +13,7 @@ use super::endpoint::Call;
 use super::link;
 use super::remote::{Door, Read};
 use super::scope::Scope;
+use super::transport::encoding_of;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, Manifest, MediaType, Tag};
 
@@ -80,7 +81,7 @@ impl Door {
                 Api::Missing(_) if page == 0 => return Ok(None),
                 Api::Missing(_) => return Err(self.error(format_args!("ended its list of referrers in the middle"))),
             };
-            self.add_referrers(&MediaType::OCI_INDEX, &read.body, &mut found)?;
+            self.add_referrers(&MediaType::OCI_INDEX, &read.body, &encoding_of(&read.headers), &mut found)?;
             match link::next(&url, &read.headers)? {
                 Some(next) if next != url => url = next,
                 _ => return Ok(Some(found.descriptors)),
@@ -114,14 +115,15 @@ impl Door {
             return Ok(Referrers::absent());
         }
         let mut found = Found::default();
-        self.add_referrers(&descriptor.media_type, &bytes, &mut found)?;
+        self.add_referrers(&descriptor.media_type, &bytes, "", &mut found)?;
         Ok(Referrers { form: ReferrersForm::FallbackTag, descriptors: found.descriptors })
     }
 
-    fn add_referrers(&self, media_type: &MediaType, bytes: &[u8], found: &mut Found) -> Result<()> {
+    fn add_referrers(&self, media_type: &MediaType, bytes: &[u8], encoding: &str, found: &mut Found) -> Result<()> {
         let host = self.endpoint.host();
-        let index = Manifest::parse(media_type, bytes)
-            .map_err(|error| Error::failed(format!("the list of referrers of {host} cannot be used: {error}")))?;
+        let index = Manifest::parse(media_type, bytes).map_err(|error| {
+            Error::failed(format!("the list of referrers of {host} cannot be used: {error}{encoding}"))
+        })?;
         for child in index.children() {
             if found.seen.insert(child.digest) {
                 found.descriptors.push(child.clone());

@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::endpoint::Call;
 use super::link;
-use super::remote::Door;
+use super::remote::{Door, Read};
 use super::scope::Scope;
+use super::transport::encoding_of;
 use crate::error::{Error, Result};
 use crate::oci::{Tag, json};
 
@@ -42,7 +43,7 @@ impl Door {
                 Err(answer) if answer.is_absent() && page == 0 => return Ok(None),
                 Err(answer) => return Err(answer.into_error()),
             };
-            self.add(&read.body, &mut tags)?;
+            self.add(&read, &mut tags)?;
             match link::next(&url, &read.headers)? {
                 // A link to the page itself would go on for ever.
                 Some(next) if next != url => url = next,
@@ -52,9 +53,10 @@ impl Door {
         Err(self.error(format_args!("lists tags on more than {PAGES_MAX} pages")))
     }
 
-    fn add(&self, body: &[u8], tags: &mut BTreeSet<Tag>) -> Result<()> {
-        let page: Page = json::parse(body).map_err(|why| {
-            Error::failed(format!("{} answered with what is no list of tags: {why}", self.endpoint.host()))
+    fn add(&self, read: &Read, tags: &mut BTreeSet<Tag>) -> Result<()> {
+        let page: Page = json::parse(&read.body).map_err(|why| {
+            let (host, encoding) = (self.endpoint.host(), encoding_of(&read.headers));
+            Error::failed(format!("{host} answered with what is no list of tags: {why}{encoding}"))
         })?;
         for text in page.tags.unwrap_or_default() {
             match text.parse() {

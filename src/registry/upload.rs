@@ -28,7 +28,7 @@ use super::limits::Lane;
 use super::remote::Door;
 use super::retry::Trouble;
 use super::scope::Scope;
-use super::transport::{Transport, host_of, too_late, trouble};
+use super::transport::{Transport, host_of, too_late};
 use crate::content::Body;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, Hasher};
@@ -372,7 +372,7 @@ impl Watch {
             *request.body_mut() = Some(reqwest::Body::wrap_stream(outgoing));
         }
         let sent = tokio::select! {
-            sent = transport.client(request.url())?.execute(request) => sent.map_err(|error| trouble(&host, error)),
+            sent = transport.execute(request) => sent,
             limit = self.stalled() => Err(too_late(&host, limit)),
         };
         // The source's own word says more than the connection that it broke, unless the registry answered.

@@ -75,6 +75,7 @@ impl Replays {
                 }),
                 known: Known::default(),
                 stubs: true,
+                tag_children: false,
                 rollback: None,
                 limits: Limits { concurrent_blobs: self.at_once, ..Limits::default() },
             };

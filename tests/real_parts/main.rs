@@ -11,14 +11,16 @@ mod engines;
 mod journey;
 mod later;
 mod loading;
-mod probe;
 mod login_check;
+mod network;
+mod probe;
 mod serving;
 mod silent;
 mod statuses;
 mod strict;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod tokens;
 mod unpacked;
 

@@ -17,6 +17,8 @@ const OWN_ACCESS_LOG: &str = "access.log";
 pub struct Settings {
     /// Another version than Debian's.
     pub program: Option<PathBuf>,
+    /// Where it listens; port 0 is any free one.
+    pub address: &'static str,
     /// Whether manifests and blobs may be deleted.
     pub delete: bool,
     /// Lines of YAML below `http:`, indented by two spaces; for example `  tls: {…}`.
@@ -29,7 +31,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { program: None, delete: true, http: String::new(), sections: String::new(), access_log: None }
+        Settings {
+            program: None,
+            address: "127.0.0.1:0",
+            delete: true,
+            http: String::new(),
+            sections: String::new(),
+            access_log: None,
+        }
     }
 }
 
@@ -103,7 +112,8 @@ impl DockerRegistry {
         loop {
             let log = self.log();
             if let Some((_, rest)) = log.split_once("listening on ") {
-                let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+                let of_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '[' | ']');
+                let end = rest.find(|c: char| !of_address(c)).unwrap_or(rest.len());
                 return rest[..end].to_owned();
             }
             let ended = self.process.try_wait().unwrap();
@@ -165,9 +175,10 @@ fn config_text(settings: &Settings, folder: &Path) -> String {
         "version: 0.1\n\
          log: {{level: info, accesslog: {{disabled: {no_access_log}}}}}\n\
          storage:\n  filesystem: {{rootdirectory: \"{storage}\"}}\n  delete: {{enabled: {delete}}}\n\
-         http:\n  addr: 127.0.0.1:0\n  secret: of-no-importance\n{http}\n{sections}\n",
+         http:\n  addr: \"{address}\"\n  secret: of-no-importance\n{http}\n{sections}\n",
         no_access_log = settings.access_log.is_none(),
         storage = folder.join("storage").display(),
+        address = settings.address,
         delete = settings.delete,
         http = settings.http,
         sections = settings.sections,

@@ -12,6 +12,7 @@
     reason = "tests fail loudly"
 )]
 
+mod certificates;
 mod clients;
 mod confined;
 mod containerd;
@@ -22,6 +23,7 @@ mod docker_registry;
 pub mod faults;
 pub mod journey;
 mod machine;
+mod nginx;
 mod proxy;
 mod push;
 mod registry;
@@ -29,8 +31,10 @@ mod slow_line;
 pub mod sound;
 mod strict;
 mod token_server;
+mod tunnel;
 mod world;
 
+pub use certificates::{Authority, Certificate, KeyForm};
 pub use clients::Clients;
 pub use containerd::Containerd;
 pub use counterparts::{Counterparts, counterpart};
@@ -38,12 +42,14 @@ pub use debian::debian_busybox_image;
 pub use docker::Docker;
 pub use docker_registry::{Access, DockerRegistry, Settings};
 pub use machine::{Machine, Ran, Serving};
+pub use nginx::Nginx;
 pub use proxy::{Asked, Proxy};
-pub use push::{push_sample, push_sample_as, push_sample_with};
+pub use push::{push_sample, push_sample_as, push_sample_through, push_sample_with};
 pub use registry::Reader;
 pub use slow_line::SlowLine;
 pub use strict::StrictRegistry;
 pub use token_server::{AskedToken, TokenRules, TokenServer, TokenUser};
+pub use tunnel::Tunnel;
 pub use world::{Said, World, quick_folder};
 
 /// Whether every one of these tools is installed. Where not, says so, or fails when real parts are required.

@@ -42,6 +42,17 @@ pub async fn push_sample_with(
         headers.insert(AUTHORIZATION, authorization.parse().unwrap());
     }
     let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    push_sample_through(client, registry, repository, tag, image).await;
+}
+
+/// The same with a client of the test's own.
+pub async fn push_sample_through(
+    client: Client,
+    registry: &str,
+    repository: &str,
+    tag: Option<&str>,
+    image: &SampleImage,
+) {
     let pusher = Pusher { client, registry, repository };
     let mut referrers: BTreeMap<Tag, Vec<Value>> = BTreeMap::new();
     for (descriptor, bytes) in &image.contents {

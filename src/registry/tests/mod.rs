@@ -6,6 +6,7 @@ mod lists;
 mod logins;
 mod manifests;
 mod mirrors;
+mod network;
 mod server;
 mod uploads;
 

@@ -44,7 +44,11 @@ pub struct Server {
 
 impl Server {
     pub async fn start(answer: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static) -> Server {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", answer).await
+    }
+
+    pub async fn start_at(address: &str, answer: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static) -> Server {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let log = seen.clone();
