@@ -123,9 +123,13 @@ impl Endpoint {
 
     /// Waits for a turn, and takes a pull where `call` is one; fails at once where the endpoint is not to be asked now.
     async fn enter(&self, call: &Call) -> Result<Entered<'_>, Trouble> {
+        let doubted = self.health.is_doubted();
         let turn = self.lane.turn().await;
         // After the wait: those who waited learn what those before them found out.
         self.health.check(&self.host)?;
+        if self.health.is_doubted() && !doubted {
+            return Err(Trouble::Doubted);
+        }
         let pull = if call.is_pull { Some(self.pulls.take()?) } else { None };
         Ok(Entered { turn, _pull: pull })
     }
