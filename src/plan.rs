@@ -5,6 +5,7 @@
 
 mod bytes;
 mod fetch;
+mod pulls;
 mod signatures;
 mod walk;
 
@@ -14,13 +15,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::error::{Context, Error, Result, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Digest, Name, Registry, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::registry::Client;
 use crate::spec::{CarrySignatures, ImageSpec, MirrorSpec, Selection};
 use crate::store::Store;
@@ -28,9 +28,10 @@ use crate::store::records::{Failure, Run};
 
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
 use fetch::Fetcher;
+pub use pulls::CountedPulls;
 
-/// Requests on their way to one registry at a time while planning.
-const REQUESTS_AT_ONCE: usize = 8;
+/// Tags of one entry that are looked up at the same time: no more than a registry is asked at once by default.
+const TAGS_AT_ONCE: usize = 8;
 
 /// Entries of a spec that are planned at the same time.
 const ENTRIES_AT_ONCE: usize = 4;
@@ -60,6 +61,9 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The sums over all images.
     pub totals: Totals,
+    /// The registries that count pulls, with what they allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<CountedPulls>,
 }
 
 /// One image of a plan.
@@ -89,12 +93,12 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         Previous::default()
     });
     let now = jiff::Timestamp::now();
-    let mut gates = Gates::default();
+    let before = client.budgets();
     let planners: Vec<ImagePlanner> = spec
         .images
         .iter()
         .map(|entry| {
-            let fetcher = Fetcher::new(client, store, &entry.source, gates.of(&entry.source));
+            let fetcher = Fetcher::new(client, store, &entry.source);
             ImagePlanner { entry, fetcher, previous: &previous, now }
         })
         .collect();
@@ -106,15 +110,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     monitor.end();
     refuse_collisions(&draft.images)?;
     let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
-    if totals.manifest_pulls > 0 {
-        let hub = spec.images.iter().any(|entry| entry.source.registry().is_docker_hub());
-        if hub {
-            draft.notes.push(format!(
-                "{} manifests were read for this plan; Docker Hub counts each as a pull",
-                totals.manifest_pulls
-            ));
-        }
-    }
+    let pulls = pulls::count(&before, client.budgets(), &images, store);
+    draft.notes.extend(pulls.iter().filter_map(CountedPulls::warning));
     Ok(Plan {
         stream: spec.name.to_string(),
         created: clock::text(now),
@@ -124,18 +121,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         failed: draft.failed,
         notes: draft.notes,
         totals,
+        pulls,
     })
-}
-
-/// One gate for each registry, through which all questions to it go.
-#[derive(Default)]
-struct Gates(HashMap<Registry, Arc<Semaphore>>);
-
-impl Gates {
-    fn of(&mut self, repository: &Repository) -> Arc<Semaphore> {
-        let gate = self.0.entry(repository.registry().clone());
-        Arc::clone(gate.or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_ONCE))))
-    }
 }
 
 /// What the plan of one entry, or of all, is made of.
@@ -263,7 +250,7 @@ impl ImagePlanner<'_> {
             }
         };
         let asked = stream::iter(wanted).map(|(tag, name)| async move { (tag, self.fetcher.resolve(&name).await) });
-        let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(REQUESTS_AT_ONCE).collect().await;
+        let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(TAGS_AT_ONCE).collect().await;
         let mut roots: Vec<(Descriptor, Vec<Tag>)> = Vec::new();
         let mut places: HashMap<Digest, usize> = HashMap::new();
         for (tag, answer) in answers {
