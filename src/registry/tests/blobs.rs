@@ -105,12 +105,13 @@ enum Ends {
 #[tokio::test]
 async fn whatever_is_answered_to_range_the_blob_is_whole_or_refused() {
     const CUT: usize = 100_000;
+    type Answer = dyn Fn() -> axum::response::Response + Send + Sync;
     let ranged = |told: &'static str, from: usize, to: usize| {
         move || reply(206, &[("content-range", told)], bytes(SIZE).slice(from..to))
     };
     let right = ranged("bytes 100000-299999/300000", CUT, SIZE);
     // What is answered to the question for the rest, and how it ends.
-    let rows: Vec<(&str, Box<dyn Fn() -> axum::response::Response + Send + Sync>, Ends)> = vec![
+    let rows: Vec<(&str, Box<Answer>, Ends)> = vec![
         ("the rest", Box::new(right), Ends::Whole(2)),
         ("the rest of a length that is not told", Box::new(ranged("bytes 100000-299999/*", CUT, SIZE)), Ends::Whole(2)),
         ("less than the rest", Box::new(ranged("bytes 100000-199999/300000", CUT, 200_000)), Ends::Whole(3)),
