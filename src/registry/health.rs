@@ -3,10 +3,14 @@
 //! An endpoint of which nothing was heard is *doubted*. One undertaking then has the lead: it goes on with its attempts,
 //! and all others wait until something is heard, or until the endpoint is found down and *rests*. After the rest one
 //! attempt decides.
+//!
+//! Before it rests it is asked the simplest question there is: one image that is too much for a registry, or for
+//! something before it, must not cost the others.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
@@ -17,9 +21,16 @@ use crate::error::{Error, Kind};
 /// request of a run, short enough to notice that it is back.
 const REST: Duration = Duration::from_secs(30);
 
+/// How long the simplest question may take.
+const PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// The simplest question: whether anything is answered.
+pub(super) type Probe = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
+
 /// What is known about one endpoint, shared by all its requests.
 #[derive(Default)]
 pub(super) struct Health {
+    probe: Option<Probe>,
     state: Mutex<State>,
     lead: Arc<AsyncMutex<()>>,
     /// Something was heard of what was doubted.
@@ -50,6 +61,11 @@ struct Down {
 }
 
 impl Health {
+    /// Of an endpoint that `probe` asks.
+    pub fn new(probe: Probe) -> Self {
+        Health { probe: Some(probe), ..Health::default() }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,13 +129,25 @@ impl Health {
     }
 
     /// Attempts from `first` on ended with `error`, and nothing was heard. It rests, unless it answered somebody else in
-    /// the meantime: then it is not down, and only that one question is too much for it.
-    pub fn found_down(&self, error: &Error, first: Instant) {
-        let mut state = self.state();
-        state.doubted = true;
-        if state.heard.is_some_and(|heard| heard >= first) {
+    /// the meantime, or answers the simplest question: then only that one question is too much for it.
+    pub async fn found_down(&self, error: &Error, first: Instant) {
+        if self.state().heard.is_some_and(|heard| heard >= first) {
             return;
         }
+        match self.answers().await {
+            true => self.heard(),
+            false => self.rest(error),
+        }
+    }
+
+    async fn answers(&self) -> bool {
+        let Some(probe) = &self.probe else { return false };
+        tokio::time::timeout(PROBE_MAX, probe()).await.unwrap_or(false)
+    }
+
+    fn rest(&self, error: &Error) {
+        let mut state = self.state();
+        state.doubted = true;
         let now = Instant::now();
         match &mut state.down {
             Some(down) => down.rests_until = now + REST,
@@ -141,7 +169,7 @@ mod tests {
         let health = Health::default();
         let down = || Error::failed("connection refused").help("start it");
         assert!(health.check("r.example").is_ok() && !health.rests() && !health.was_down());
-        health.found_down(&down(), Instant::now());
+        health.found_down(&down(), Instant::now()).await;
         tokio::time::advance(Duration::from_secs(12)).await;
         let error = health.check("r.example").unwrap_err().into_error();
         assert_eq!(error.to_string(), "r.example was found down 12 s ago: connection refused");
@@ -153,7 +181,7 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_secs(5), health.ready()).await.is_err();
         assert!(waits);
         // Down still: it rests again, and since when is not forgotten.
-        health.found_down(&down(), Instant::now());
+        health.found_down(&down(), Instant::now()).await;
         drop(lead);
         assert!(health.ready().await.is_none());
         let error = health.check("r.example").unwrap_err().into_error();
@@ -169,9 +197,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         health.heard();
         tokio::time::advance(Duration::from_secs(1)).await;
-        health.found_down(&Error::failed("nothing came"), first);
+        health.found_down(&Error::failed("nothing came"), first).await;
         assert!(!health.rests());
-        health.found_down(&Error::failed("nothing came"), Instant::now());
+        health.found_down(&Error::failed("nothing came"), Instant::now()).await;
         assert!(health.rests());
     }
 

@@ -104,7 +104,7 @@ pub(super) enum Trouble {
     Passing {
         /// What is said when no attempt is left.
         error: Error,
-        /// The wait that the registry asked for.
+        /// The wait that the registry asked for; `None` when it answered nothing.
         after: Option<Duration>,
     },
     /// Nothing was heard: no connection, or one without an answer. It may pass; where it does not, the other side is
@@ -210,7 +210,7 @@ impl Patience {
         let delay = self.delays.next().filter(|_| !enough && !self.health.was_down());
         let Some(delay) = delay else {
             let error = self.last(error);
-            self.health.found_down(&error, first);
+            self.health.found_down(&error, first).await;
             return Err(error);
         };
         // Before the wait: nobody else is to begin in the meantime.

@@ -34,7 +34,7 @@ async fn requests_at_once_are_those_whose_answers_are_not_read() {
     let third = remote.blob_exists(&layer.digest);
     let waits = tokio::time::timeout(Duration::from_millis(200), third).await.is_err();
     assert!(waits, "two blobs are on their way");
-    // Nobody wants this one any more; its answer is dropped with the next piece, or when it stood still.
+    // Nobody wants this one any more.
     drop(one);
     assert_eq!(remote.blob_exists(&layer.digest).await.unwrap(), None);
     drop(two);
