@@ -6,6 +6,7 @@
 mod bytes;
 mod far;
 mod fetch;
+mod pulls;
 mod signatures;
 mod walk;
 
@@ -15,13 +16,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::error::{Context, Error, Result, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Digest, Name, Registry, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::registry::Client;
 use crate::spec::{CarrySignatures, ImageSpec, MirrorSpec, Selection};
 use crate::store::Store;
@@ -30,9 +30,10 @@ use crate::store::records::{Failure, Run};
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
 use far::Far;
 use fetch::Fetcher;
+pub use pulls::CountedPulls;
 
-/// Requests on their way to one registry at a time while planning.
-const REQUESTS_AT_ONCE: usize = 8;
+/// Tags of one entry that are looked up at the same time: no more than a registry is asked at once by default.
+const TAGS_AT_ONCE: usize = 8;
 
 /// Entries of a spec that are planned at the same time.
 const ENTRIES_AT_ONCE: usize = 4;
@@ -62,6 +63,9 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The sums over all images.
     pub totals: Totals,
+    /// The registries that count pulls, with what they allow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<CountedPulls>,
 }
 
 /// One image of a plan.
@@ -92,12 +96,12 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         Previous::default()
     });
     let now = jiff::Timestamp::now();
-    let mut gates = Gates::default();
+    let before = client.budgets();
     let planners: Vec<ImagePlanner> = spec
         .images
         .iter()
         .map(|entry| {
-            let fetcher = Fetcher::new(client, store, &entry.source, gates.of(&entry.source));
+            let fetcher = Fetcher::new(client, store, &entry.source);
             ImagePlanner { entry, far: &far, fetcher, previous: &previous, now }
         })
         .collect();
@@ -109,15 +113,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     monitor.end();
     refuse_collisions(&draft.images)?;
     let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
-    if totals.manifest_pulls > 0 {
-        let hub = spec.images.iter().any(|entry| entry.source.registry().is_docker_hub());
-        if hub {
-            draft.notes.push(format!(
-                "{} manifests were read for this plan; Docker Hub counts each as a pull",
-                totals.manifest_pulls
-            ));
-        }
-    }
+    let pulls = pulls::count(&before, client.budgets(), &images, store);
+    draft.notes.extend(pulls.iter().filter_map(CountedPulls::warning));
     Ok(Plan {
         stream: spec.name.to_string(),
         created: clock::text(now),
@@ -127,18 +124,8 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
         failed: draft.failed,
         notes: draft.notes,
         totals,
+        pulls,
     })
-}
-
-/// One gate for each registry, through which all questions to it go.
-#[derive(Default)]
-struct Gates(HashMap<Registry, Arc<Semaphore>>);
-
-impl Gates {
-    fn of(&mut self, repository: &Repository) -> Arc<Semaphore> {
-        let gate = self.0.entry(repository.registry().clone());
-        Arc::clone(gate.or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_ONCE))))
-    }
 }
 
 /// What the plan of one entry, or of all, is made of.
@@ -267,7 +254,7 @@ impl ImagePlanner<'_> {
             }
         };
         let asked = stream::iter(wanted).map(|(tag, name)| async move { (tag, self.fetcher.resolve(&name).await) });
-        let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(REQUESTS_AT_ONCE).collect().await;
+        let answers: Vec<(Tag, Result<Descriptor>)> = asked.buffered(TAGS_AT_ONCE).collect().await;
         let mut roots: Vec<(Descriptor, Vec<Tag>)> = Vec::new();
         let mut places: HashMap<Digest, usize> = HashMap::new();
         for (tag, answer) in answers {

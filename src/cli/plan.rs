@@ -11,7 +11,7 @@ use super::{ConfigArgument, Output, StoreArgument};
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::image::IndexMode;
 use crate::oci::json;
-use crate::plan::{Plan, PlannedImage, plan};
+use crate::plan::{CountedPulls, Plan, PlannedImage, plan};
 use crate::store::Access;
 use crate::store::records::Failure;
 
@@ -94,6 +94,9 @@ fn human(plan: &Plan) -> String {
         Some(volumes) => _ = writeln!(text, "  volumes           {volumes:>12}"),
         None => text.push_str("  volumes too small for the largest layer: choose a larger volumeSize\n"),
     }
+    for pulls in &plan.pulls {
+        pulls_row(&mut text, pulls);
+    }
     for failure in &plan.failed {
         let _ = writeln!(text, "\nfailed: {}\n  {}", failure.subject, failure.problem);
     }
@@ -101,6 +104,20 @@ fn human(plan: &Plan) -> String {
         let _ = writeln!(text, "\nnote: {note}");
     }
     text
+}
+
+/// What a registry that counts pulls has counted, and what is still to come.
+fn pulls_row(text: &mut String, pulls: &CountedPulls) {
+    let CountedPulls { registry, limit, remaining, window, made, to_make } = pulls;
+    let within = match window {
+        Some(seconds) if seconds.is_multiple_of(3600) => format!(" in {} h", seconds / 3600),
+        Some(seconds) => format!(" in {seconds} s"),
+        None => String::new(),
+    };
+    let _ = writeln!(
+        text,
+        "  pulls             {made:>12}  made for this plan, {to_make} for the pull; {registry} allows {remaining} more of {limit}{within}"
+    );
 }
 
 fn image_rows(text: &mut String, planned: &PlannedImage) {

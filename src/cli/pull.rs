@@ -50,7 +50,7 @@ pub(super) async fn run(arguments: PullArguments, output: Output) -> Result<Opti
     let config = arguments.config.load()?;
     let specs = super::load_specs(&arguments.specs)?;
     let given = arguments.plan.as_deref().map(Plans::load).transpose()?;
-    let client = super::client(&config, Side::Source)?;
+    let client = super::client(&config, Side::Source)?.with_jobs(arguments.jobs);
     let store = arguments.store.open(&config, Access::Writer)?;
     let (source, monitor) = (Pull::new(client.clone()), Progress::new());
     let limits = Limits { concurrent_blobs: arguments.jobs, keep_going: true };

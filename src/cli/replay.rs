@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: ReplayArguments, output: Output) -> Result<Op
         }
     }
     let destination = Destination {
-        client: super::client(&config, Side::Target)?,
+        client: super::client(&config, Side::Target)?.with_jobs(arguments.jobs),
         known: Known::default(),
         stubs: site.stubs == Stubs::Allow,
         tag_children: site.tag_children,

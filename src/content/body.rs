@@ -124,6 +124,11 @@ impl Stream for Body {
 }
 
 impl Sender {
+    /// Waits until the consumer has gone.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     /// Hands over the next bytes; waits while the queue is full.
     pub async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
         self.0.send(Piece::Bytes(bytes)).await.map_err(|_| Gone)

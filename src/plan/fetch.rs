@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::content::{Role, Work, read_limited};
 use crate::error::{Context, Error, Result, Side};
@@ -20,25 +19,17 @@ pub(super) const UNUSABLE: &str =
 pub(super) struct Fetcher {
     remote: Remote,
     store: Arc<Store>,
-    /// How many questions may be on their way to the registry: shared by all its repositories.
-    gate: Arc<Semaphore>,
     manifest_pulls: AtomicU64,
 }
 
 impl Fetcher {
-    pub(super) fn new(client: &Client, store: &Arc<Store>, repository: &Repository, gate: Arc<Semaphore>) -> Self {
+    pub(super) fn new(client: &Client, store: &Arc<Store>, repository: &Repository) -> Self {
         let (remote, store) = (client.repository(repository), Arc::clone(store));
-        Fetcher { remote, store, gate, manifest_pulls: AtomicU64::new(0) }
-    }
-
-    /// Waits until a question may be asked. The gate is never closed.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.gate.acquire().await.ok()
+        Fetcher { remote, store, manifest_pulls: AtomicU64::new(0) }
     }
 
     /// All tags.
     pub(super) async fn tags(&self) -> Result<Vec<Tag>> {
-        let _turn = self.turn().await;
         self.remote.tags().await?.ok_or_else(|| {
             Error::failed(format!("{} is not known there", self.remote.repository()))
                 .on(Side::Source)
@@ -48,13 +39,11 @@ impl Fetcher {
 
     /// What `name` is now; `None` when it is not there.
     pub(super) async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
-        let _turn = self.turn().await;
         self.remote.head_manifest(name).await
     }
 
     /// What refers to `subject`.
     pub(super) async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
-        let _turn = self.turn().await;
         self.remote.referrers(subject).await
     }
 
@@ -84,9 +73,7 @@ impl Fetcher {
         }
         let name = Name::from(descriptor.digest);
         self.manifest_pulls.fetch_add(1, Ordering::Relaxed);
-        let turn = self.turn().await;
         let Some((found, bytes)) = self.remote.get_manifest(&name, Some(descriptor)).await? else { return Ok(None) };
-        drop(turn);
         let manifest = Manifest::parse(&found.media_type, &bytes)
             .map_err(|error| Error::verification(error.to_string()).on(Side::Source).help(UNUSABLE))
             .while_(|| format!("manifest {}", descriptor.digest))?;
@@ -114,10 +101,8 @@ impl Fetcher {
             return self.store.read(descriptor);
         }
         let work = Work::whole(descriptor.clone(), vec![self.remote.repository().clone()], Role::Blob);
-        let turn = self.turn().await;
         let body = self.remote.open_blob(&work.descriptor, 0).await?;
         let bytes = read_limited(body, descriptor.size).await.on(Side::Source)?;
-        drop(turn);
         self.keep(descriptor, bytes.clone()).await?;
         Ok(bytes)
     }

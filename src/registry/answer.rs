@@ -157,7 +157,8 @@ impl Answer {
 
     /// The answer as trouble: passing or final.
     pub(super) fn into_trouble(self) -> Trouble {
-        let after = self.after;
+        // That it answered at all is known from there being a wait, if only of nothing.
+        let after = Some(self.after.unwrap_or_default());
         match self.is_passing() {
             true => Trouble::Passing { error: self.into_error(), after },
             false => Trouble::Final(self.into_error()),

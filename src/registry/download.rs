@@ -162,7 +162,12 @@ impl Download {
         let Opened { mut response, endpoint, mut skip } = opened;
         let host = super::transport::host_of(response.url());
         loop {
-            let mut piece = match next_piece(&mut response).await {
+            let piece = tokio::select! {
+                piece = next_piece(&mut response) => piece,
+                // The connection is not kept for nobody.
+                () = sender.gone() => return Drained::Gone,
+            };
+            let mut piece = match piece {
                 Ok(Some(piece)) => piece,
                 // All is here: whether the connection ended well does not matter.
                 Ok(None) | Err(_) if self.at == self.descriptor.size => return Drained::Whole,

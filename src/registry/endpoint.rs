@@ -14,7 +14,7 @@ use url::Url;
 use super::answer::{ANSWER_SIZE_MAX, Answer};
 use super::auth::Authority;
 use super::budget::{OnTheWay, Pulls};
-use super::health::Health;
+use super::health::{Health, Probe};
 use super::limits::{Held, Lane, Turn};
 use super::retry::Trouble;
 use super::scope::Scope;
@@ -94,13 +94,14 @@ impl Call {
 impl Endpoint {
     pub fn new(base: &str, transport: Arc<Transport>, authority: Authority, lane: Lane, pulls: Pulls) -> Self {
         let url = Url::parse(base).ok();
+        let health = url.as_ref().map_or_else(Health::default, |base| Health::new(probe(base, transport.clone())));
         Endpoint {
             host: url.as_ref().map_or_else(|| base.to_owned(), host_of),
             base: url,
             transport,
             authority,
             lane: Arc::new(lane),
-            health: Arc::default(),
+            health: Arc::new(health),
             pulls,
             referrers_api: Mutex::default(),
         }
@@ -135,9 +136,13 @@ impl Endpoint {
 
     /// Waits for a turn, and takes a pull where `call` is one; fails at once where the endpoint is not to be asked now.
     async fn enter(&self, call: &Call) -> Result<Entered<'_>, Trouble> {
+        let doubted = self.health.is_doubted();
         let turn = self.lane.turn().await;
         // After the wait: those who waited learn what those before them found out.
         self.health.check(&self.host)?;
+        if self.health.is_doubted() && !doubted {
+            return Err(Trouble::Doubted);
+        }
         let pull = if call.is_pull { Some(self.pulls.take()?) } else { None };
         Ok(Entered { turn, _pull: pull })
     }
@@ -256,6 +261,17 @@ impl Endpoint {
         }
         answer
     }
+}
+
+/// Whether the root of the API answers anything: it is what every registry has (OCI distribution specification,
+/// "Determining Support"). Without authorisation, for a 401 is an answer.
+fn probe(base: &Url, transport: Arc<Transport>) -> Probe {
+    let mut root = base.clone();
+    root.set_path(&format!("{}/v2/", base.path().trim_end_matches('/')));
+    Box::new(move || {
+        let (transport, request) = (transport.clone(), Request::new(Method::GET, root.clone()));
+        Box::pin(async move { transport.send(request).await.is_ok() })
+    })
 }
 
 /// How a request with a streamed body ended.

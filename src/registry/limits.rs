@@ -201,7 +201,7 @@ mod tests {
                 let lane = &lane;
                 async move {
                     for _ in 0..1 << n {
-                        lane.pass(2 * slow >> n).await;
+                        lane.pass((2 * slow) >> n).await;
                     }
                 }
             })))

@@ -1,7 +1,7 @@
 //! Listing referrers: by the API where there is one, else by the fallback tag (OCI distribution specification,
 //! "Listing Referrers" and "Referrers Tag Schema").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
 
 use reqwest::Method;
@@ -19,6 +19,10 @@ use crate::oci::{Descriptor, Digest, MANIFEST_SIZE_MAX, Manifest, MediaType, Tag
 
 /// The most referrers of one subject. Images that are signed and scanned every night collect some hundreds.
 pub const REFERRERS_MAX: usize = 1_000;
+
+/// How many bytes all pages of one list may have. Real entries have some hundred; annotations may hold anything, and a
+/// thousand pages of the largest size would be gigabytes.
+const LIST_SIZE_MAX: usize = 16 * 1024 * 1024;
 
 /// What refers to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,7 @@ impl Door {
     async fn referrers_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let mut url = self.referrers_url(subject)?;
         let mut found = Found::default();
+        let (mut followed, mut size) = (HashSet::new(), 0);
         // Each page but the last brings one at least.
         for page in 0..=REFERRERS_MAX {
             let read = match self.referrers_page(url.clone()).await? {
@@ -81,9 +86,17 @@ impl Door {
                 Api::Missing(_) if page == 0 => return Ok(None),
                 Api::Missing(_) => return Err(self.error(format_args!("ended its list of referrers in the middle"))),
             };
+            size += read.body.len();
+            if size > LIST_SIZE_MAX {
+                return Err(self.error(format_args!("lists referrers in more than {LIST_SIZE_MAX} bytes")));
+            }
             self.add_referrers(&MediaType::OCI_INDEX, &read.body, &encoding_of(&read.headers), &mut found)?;
             match link::next(&url, &read.headers)? {
-                Some(next) if next != url => url = next,
+                Some(next) if next != url => {
+                    if !followed.insert(std::mem::replace(&mut url, next)) {
+                        return Err(self.error(format_args!("links the pages of its referrers in a circle")));
+                    }
+                }
                 _ => return Ok(Some(found.descriptors)),
             }
         }
@@ -130,7 +143,9 @@ impl Door {
             }
         }
         match found.descriptors.len() > REFERRERS_MAX {
-            true => Err(self.error(format_args!("lists more than {REFERRERS_MAX} referrers"))),
+            true => Err(self
+                .error(format_args!("lists more than {REFERRERS_MAX} referrers"))
+                .help("set signatures: {carry: none} for this image, or ask its publisher to remove old ones")),
             false => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use tokio::time::Instant;
 
-use super::health::Health;
+use super::health::{Health, Lead};
 use crate::error::{Error, Result};
 
 /// How often something is attempted: enough for a registry that restarts (about 15 s with the delays below),
@@ -58,7 +58,15 @@ impl Retry {
     /// The attempts of one undertaking at the endpoint of `health`, which learns of it when they end unheard.
     pub(super) fn patience(self, health: &Arc<Health>) -> Patience {
         let health = health.clone();
-        Patience { policy: self, delays: self.delays(), health, unheard: Duration::ZERO, first: None, waited: 0 }
+        Patience {
+            policy: self,
+            delays: self.delays(),
+            health,
+            lead: None,
+            unheard: Duration::ZERO,
+            first: None,
+            waited: 0,
+        }
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or the attempts are used up.
@@ -68,6 +76,7 @@ impl Retry {
         Fut: Future<Output = Result<T, Trouble>>,
     {
         let mut patience = self.patience(health);
+        patience.ready().await;
         loop {
             match attempt().await {
                 Ok(value) => return Ok(value),
@@ -95,7 +104,7 @@ pub(super) enum Trouble {
     Passing {
         /// What is said when no attempt is left.
         error: Error,
-        /// The wait that the registry asked for.
+        /// The wait that the registry asked for; `None` when it answered nothing.
         after: Option<Duration>,
     },
     /// Nothing was heard: no connection, or one without an answer. It may pass; where it does not, the other side is
@@ -106,6 +115,8 @@ pub(super) enum Trouble {
         /// How long the attempt took.
         took: Duration,
     },
+    /// While it waited for its turn, nothing was heard of others: it was not attempted, and is once that is cleared up.
+    Doubted,
     /// The same again would end the same.
     Final(Error),
 }
@@ -121,6 +132,7 @@ impl Trouble {
     pub fn into_error(self) -> Error {
         match self {
             Trouble::Passing { error, .. } | Trouble::Unheard { error, .. } | Trouble::Final(error) => error,
+            Trouble::Doubted => Error::failed("doubted"),
         }
     }
 
@@ -144,6 +156,7 @@ pub(super) struct Patience {
     policy: Retry,
     delays: ExponentialBackoff,
     health: Arc<Health>,
+    lead: Option<Lead>,
     /// How long attempts took at which nothing was heard.
     unheard: Duration,
     /// When the first of them began.
@@ -158,6 +171,10 @@ impl Patience {
         let (error, after) = match trouble {
             Trouble::Passing { error, after } => (error, after.unwrap_or_default()),
             Trouble::Unheard { error, took } => return self.wait_unheard(error, took).await,
+            Trouble::Doubted => {
+                self.ready().await;
+                return Ok(());
+            }
             Trouble::Final(error) => return Err(error),
         };
         if after > RETRY_AFTER_MAX {
@@ -172,17 +189,32 @@ impl Patience {
         Ok(())
     }
 
+    /// Waits while another undertaking finds out whether the endpoint is down.
+    pub async fn ready(&mut self) {
+        if self.lead.is_none() {
+            self.lead = self.health.ready().await;
+        }
+    }
+
+    /// Lets others find that out: for an undertaking that is made of others.
+    pub fn step_back(&mut self) {
+        self.lead = None;
+    }
+
     async fn wait_unheard(&mut self, error: Error, took: Duration) -> Result<()> {
+        self.health.doubt();
         self.unheard += took;
         let first = *self.first.get_or_insert_with(|| Instant::now().checked_sub(took).unwrap_or_else(Instant::now));
         let enough = self.waited > 0 && self.unheard >= UNHEARD_MAX;
         // What was found down before has used up its attempts.
-        let delay = self.delays.next().filter(|_| !enough && !self.health.is_doubted());
+        let delay = self.delays.next().filter(|_| !enough && !self.health.was_down());
         let Some(delay) = delay else {
             let error = self.last(error);
-            self.health.found_down(&error, first);
+            self.health.found_down(&error, first).await;
             return Err(error);
         };
+        // Before the wait: nobody else is to begin in the meantime.
+        self.ready().await;
         self.sleep(&error, delay).await;
         Ok(())
     }
@@ -203,13 +235,13 @@ impl Patience {
     /// Something was achieved: the attempts begin anew.
     pub fn progressed(&mut self) {
         self.delays = self.policy.delays();
-        (self.unheard, self.first, self.waited) = (Duration::ZERO, None, 0);
+        (self.lead, self.unheard, self.first, self.waited) = (None, Duration::ZERO, None, 0);
     }
 
     /// The error of an undertaking that is not attempted again.
     pub async fn give_up(mut self, trouble: Trouble) -> Error {
         self.delays = Retry { attempts: 1, ..self.policy }.delays();
-        self.wait(trouble).await.err().unwrap_or_else(|| Error::failed("no attempt is left"))
+        self.wait(trouble).await.err().unwrap_or_else(|| Error::failed("nothing is heard of it at this moment"))
     }
 }
 

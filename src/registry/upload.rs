@@ -72,6 +72,8 @@ impl Door {
         let (mut cut, mut furthest) = (None, 0);
         let mut patience = self.patience();
         loop {
+            // Each of the following is an undertaking of its own, and may have to find out what is the matter.
+            patience.step_back();
             // The answer to an upload that arrived may have been lost on its way.
             if again && self.blob_exists(&descriptor.digest).await? == Some(descriptor.size) {
                 return Ok(());

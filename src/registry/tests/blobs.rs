@@ -92,6 +92,78 @@ async fn a_server_without_range_is_read_from_the_start() {
     assert_eq!(fetch(&server, 0).await.unwrap(), bytes(SIZE));
 }
 
+/// How a download ends whose second answer is odd.
+enum Ends {
+    /// Right, after so many requests.
+    Whole(usize),
+    /// As altered content.
+    Refused,
+    /// With the trouble, after all attempts.
+    GivenUp,
+}
+
+#[tokio::test]
+async fn whatever_is_answered_to_range_the_blob_is_whole_or_refused() {
+    const CUT: usize = 100_000;
+    type Answer = dyn Fn() -> axum::response::Response + Send + Sync;
+    let ranged = |told: &'static str, from: usize, to: usize| {
+        move || reply(206, &[("content-range", told)], bytes(SIZE).slice(from..to))
+    };
+    let right = ranged("bytes 100000-299999/300000", CUT, SIZE);
+    // What is answered to the question for the rest, and how it ends.
+    let rows: Vec<(&str, Box<Answer>, Ends)> = vec![
+        ("the rest", Box::new(right), Ends::Whole(2)),
+        ("the rest of a length that is not told", Box::new(ranged("bytes 100000-299999/*", CUT, SIZE)), Ends::Whole(2)),
+        ("less than the rest", Box::new(ranged("bytes 100000-199999/300000", CUT, 200_000)), Ends::Whole(3)),
+        ("the whole", Box::new(|| reply(200, &[], bytes(SIZE))), Ends::Whole(2)),
+        ("the whole without its length", Box::new(|| reply(200, &[], unannounced(bytes(SIZE)))), Ends::Whole(2)),
+        ("no such range", Box::new(|| reply(416, &[("content-range", "bytes */300000")], "")), Ends::Whole(3)),
+        ("another range", Box::new(ranged("bytes 0-299999/300000", 0, SIZE)), Ends::Whole(3)),
+        ("a later range", Box::new(ranged("bytes 100001-299999/300000", CUT + 1, SIZE)), Ends::Whole(3)),
+        ("a range that is none", Box::new(ranged("bytes x", CUT, SIZE)), Ends::Whole(3)),
+        ("a range that is not told", Box::new(|| reply(206, &[], bytes(SIZE).slice(CUT..))), Ends::Whole(3)),
+        ("an expired link", Box::new(|| reply(403, &[], "")), Ends::Whole(3)),
+        ("a wrong request", Box::new(|| reply(400, &[], "")), Ends::Whole(3)),
+        ("trouble", Box::new(|| reply(503, &[], "")), Ends::GivenUp),
+        ("another length", Box::new(ranged("bytes 100000-399999/400000", CUT, SIZE)), Ends::Refused),
+        ("a shorter length", Box::new(ranged("bytes 100000-199999/200000", CUT, 200_000)), Ends::Refused),
+        ("another whole", Box::new(|| reply(200, &[], bytes(SIZE + 1))), Ends::Refused),
+        ("a shorter whole", Box::new(|| reply(200, &[], bytes(SIZE - 1))), Ends::Refused),
+        (
+            "more than the rest",
+            Box::new(|| {
+                let more = [bytes(SIZE).slice(CUT..), bytes(5)].concat();
+                reply(206, &[("content-range", "bytes 100000-299999/300000")], unannounced(more.into()))
+            }),
+            Ends::Refused,
+        ),
+    ];
+    for (what, answer, ends) in rows {
+        let answer = std::sync::Arc::new(answer);
+        let server = Server::start(move |seen| match (seen.nth, range(seen)) {
+            (0, _) => reply(200, &[("content-length", "300000")], cut(bytes(SIZE).slice(..CUT))),
+            (_, Some(CUT)) => answer(),
+            _ => proper(seen),
+        })
+        .await;
+        let fetched = fetch(&server, 0).await;
+        match ends {
+            Ends::GivenUp => {
+                // Five attempts at the rest, for nothing new arrives.
+                let text = fetched.unwrap_err().to_string();
+                assert!(text.contains("5 attempts, the last") && text.contains("503"), "{what}: {text}");
+                assert_eq!(server.lines().len(), 1 + 4, "{what}");
+            }
+            Ends::Whole(requests) => {
+                assert_eq!(fetched.unwrap(), bytes(SIZE), "{what}");
+                assert_eq!(server.lines().len(), requests, "{what}");
+            }
+            Ends::Refused => assert_eq!(fetched.unwrap_err().kind(), Kind::Verification, "{what}"),
+        }
+        assert_eq!(range(&server.seen()[1]), Some(CUT), "{what}");
+    }
+}
+
 #[tokio::test]
 async fn too_long_and_too_short() {
     let long: Bytes = [bytes(SIZE), bytes(1)].concat().into();

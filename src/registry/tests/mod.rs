@@ -2,6 +2,8 @@
 
 mod auth;
 mod blobs;
+mod down;
+mod limits;
 mod lists;
 mod logins;
 mod manifests;
