@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Answer;
 use super::endpoint::Call;
-use super::link;
+use super::link::{self, Progress};
 use super::remote::{Door, Read};
 use super::scope::Scope;
 use crate::error::{Error, Result};
@@ -72,8 +72,7 @@ impl Door {
     /// All pages; `None` where there is no API.
     async fn referrers_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let mut url = self.referrers_url(subject)?;
-        let mut found = Found::default();
-        // Each page but the last brings one at least.
+        let (mut found, mut progress) = (Found::default(), Progress::default());
         for page in 0..=REFERRERS_MAX {
             let read = match self.referrers_page(url.clone()).await? {
                 Api::Page(read) => read,
@@ -81,6 +80,8 @@ impl Door {
                 Api::Missing(_) => return Err(self.error(format_args!("ended its list of referrers in the middle"))),
             };
             self.add_referrers(&MediaType::OCI_INDEX, &read.body, &mut found)?;
+            let count = found.descriptors.len();
+            progress.check(count).map_err(|what| self.error(format_args!("lists referrers on {what}")))?;
             match link::next(&url, &read.headers)? {
                 Some(next) if next != url => url = next,
                 _ => return Ok(Some(found.descriptors)),

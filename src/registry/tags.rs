@@ -6,23 +6,23 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::endpoint::Call;
-use super::link;
+use super::link::{self, Progress};
 use super::remote::Door;
 use super::scope::Scope;
 use crate::error::{Error, Result};
 use crate::oci::{Tag, json};
 
-/// The most tags of one repository. The largest public ones have some ten thousand.
-pub const TAGS_MAX: usize = 1_000_000;
+/// The most tags of one repository. The largest public ones have some ten thousand; this many of the longest take 30 MiB.
+pub const TAGS_MAX: usize = 150_000;
 
 /// How many tags are asked for at once. Registries that know `n` give fewer when that is too many for them.
 const PAGE_LENGTH: usize = 1_000;
 
 /// The most pages of one list: [`TAGS_MAX`] in pages of 100, the least that common registries give.
-const PAGES_MAX: usize = 10_000;
+const PAGES_MAX: usize = 1_500;
 
-/// The largest page. distribution 2.x knows no pages: all tags come at once.
-const PAGE_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// The largest page. distribution 2.x knows no pages: all tags come at once. [`TAGS_MAX`] of 50 characters fit.
+const PAGE_SIZE_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Page {
@@ -35,6 +35,7 @@ impl Door {
         let mut url = self.endpoint.url(&self.path, "tags/list")?;
         url.set_query(Some(&format!("n={PAGE_LENGTH}")));
         let mut tags = BTreeSet::new();
+        let mut progress = Progress::default();
         for page in 0..PAGES_MAX {
             let call = Call::new(Method::GET, url.clone(), &self.path, Scope::pull(&self.path));
             let read = match self.read(&call, PAGE_SIZE_MAX).await? {
@@ -43,6 +44,7 @@ impl Door {
                 Err(answer) => return Err(answer.into_error()),
             };
             self.add(&read.body, &mut tags)?;
+            progress.check(tags.len()).map_err(|what| self.error(format_args!("lists tags on {what}")))?;
             match link::next(&url, &read.headers)? {
                 // A link to the page itself would go on for ever.
                 Some(next) if next != url => url = next,
