@@ -5,6 +5,29 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 
+/// How many pages in a row may bring nothing new. Filters of a registry leave some of them empty; a list that goes in a
+/// circle, or on for ever, has no others.
+const IDLE_PAGES_MAX: usize = 10;
+
+/// Whether the pages of a list bring something.
+#[derive(Default)]
+pub(super) struct Progress {
+    known: usize,
+    idle: usize,
+}
+
+impl Progress {
+    /// Takes note of how many entries are known after a page; the error text when it goes nowhere.
+    pub fn check(&mut self, known: usize) -> Result<(), String> {
+        self.idle = if known > self.known { 0 } else { self.idle + 1 };
+        self.known = known;
+        match self.idle > IDLE_PAGES_MAX {
+            true => Err(format!("more than {IDLE_PAGES_MAX} pages in a row that bring nothing new")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The address of the next page after `current`; `None` on the last one.
 ///
 /// Only path and query are taken from the header: registries behind a proxy name the wrong scheme or port. A
@@ -53,6 +76,14 @@ fn is_next(parameters: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_brings_nothing_new_ends() {
+        let mut progress = Progress::default();
+        assert!((0..100).all(|known| (0..5).all(|_| progress.check(known / 2).is_ok())));
+        let ends = (0..100).position(|_| progress.check(49).is_err());
+        assert!(ends.is_some_and(|pages| pages < IDLE_PAGES_MAX), "{ends:?}");
+    }
 
     #[test]
     fn links_to_the_next_page() {

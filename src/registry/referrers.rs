@@ -1,7 +1,7 @@
 //! Listing referrers: by the API where there is one, else by the fallback tag (OCI distribution specification,
 //! "Listing Referrers" and "Referrers Tag Schema").
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use reqwest::Method;
@@ -10,7 +10,7 @@ use url::Url;
 
 use super::Answer;
 use super::endpoint::Call;
-use super::link;
+use super::link::{self, Progress};
 use super::remote::{Door, Read};
 use super::scope::Scope;
 use super::transport::encoding_of;
@@ -77,8 +77,7 @@ impl Door {
     /// All pages; `None` where there is no API.
     async fn referrers_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let mut url = self.referrers_url(subject)?;
-        let mut found = Found::default();
-        let (mut followed, mut size) = (HashSet::new(), 0);
+        let (mut found, mut progress, mut size) = (Found::default(), Progress::default(), 0);
         // Each page but the last brings one at least.
         for page in 0..=REFERRERS_MAX {
             let read = match self.referrers_page(url.clone()).await? {
@@ -91,12 +90,10 @@ impl Door {
                 return Err(self.error(format_args!("lists referrers in more than {LIST_SIZE_MAX} bytes")));
             }
             self.add_referrers(&MediaType::OCI_INDEX, &read.body, &encoding_of(&read.headers), &mut found)?;
+            let count = found.descriptors.len();
+            progress.check(count).map_err(|what| self.error(format_args!("lists referrers on {what}")))?;
             match link::next(&url, &read.headers)? {
-                Some(next) if next != url => {
-                    if !followed.insert(std::mem::replace(&mut url, next)) {
-                        return Err(self.error(format_args!("links the pages of its referrers in a circle")));
-                    }
-                }
+                Some(next) if next != url => url = next,
                 _ => return Ok(Some(found.descriptors)),
             }
         }

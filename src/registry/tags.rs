@@ -1,29 +1,30 @@
 //! Listing tags.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
+use reqwest::Method;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::endpoint::Call;
-use super::link;
+use super::link::{self, Progress};
 use super::remote::{Door, Read};
 use super::scope::Scope;
 use super::transport::encoding_of;
 use crate::error::{Error, Result};
 use crate::oci::{Tag, json};
 
-/// The most tags of one repository. The largest public ones have some ten thousand.
-pub const TAGS_MAX: usize = 1_000_000;
+/// The most tags of one repository. The largest public ones have some ten thousand; this many of the longest take 30 MiB.
+pub const TAGS_MAX: usize = 150_000;
 
 /// How many tags are asked for at once. Registries that know `n` give fewer when that is too many for them.
 const PAGE_LENGTH: usize = 1_000;
 
 /// The most pages of one list: [`TAGS_MAX`] in pages of 100, the least that common registries give.
-const PAGES_MAX: usize = 10_000;
+const PAGES_MAX: usize = 1_500;
 
-/// The largest page. distribution 2.x knows no pages: all tags come at once.
-const PAGE_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// The largest page. distribution 2.x knows no pages: all tags come at once. [`TAGS_MAX`] of 50 characters fit.
+const PAGE_SIZE_MAX: usize = 8 * 1024 * 1024;
 
 #[derive(serde::Deserialize)]
 struct Page {
@@ -68,7 +69,8 @@ impl Door {
     pub async fn tags(&self) -> Result<Option<Vec<Tag>>> {
         let mut url = self.endpoint.url(&self.path, "tags/list")?;
         url.set_query(Some(&format!("n={PAGE_LENGTH}")));
-        let (mut tags, mut followed) = (BTreeSet::new(), HashSet::new());
+        let mut tags = BTreeSet::new();
+        let mut progress = Progress::default();
         for page in 0..PAGES_MAX {
             let call = Call::new(Method::GET, url.clone(), &self.path, Scope::pull(&self.path));
             let read = match self.read(&call, PAGE_SIZE_MAX).await? {
@@ -78,13 +80,10 @@ impl Door {
             };
             let next = link::next(&url, &read.headers)?;
             self.add(read, &mut tags)?;
+            progress.check(tags.len()).map_err(|what| self.error(format_args!("lists tags on {what}")))?;
             match next {
                 // A link to the page itself would go on for ever.
-                Some(next) if next != url => {
-                    if !followed.insert(std::mem::replace(&mut url, next)) {
-                        return Err(self.error(format_args!("links the pages of its tags in a circle")));
-                    }
-                }
+                Some(next) if next != url => url = next,
                 _ => return Ok(Some(tags.into_iter().collect())),
             }
         }

@@ -1,10 +1,12 @@
-//! Other people's tools and registries against sealift: the conformance suite, crane, regctl, oras and distribution 3.
+//! Other people's tools and registries against sealift: the conformance suite, crane, regctl, oras, distribution 3 and
+//! olareg.
 //! `tests/interop` builds them and runs this; without it, each test says that it was skipped and passes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod layouts;
 mod probing;
+mod registries;
 mod serving;
 mod suite;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,9 @@
 //! [`Reader`]: what a registry answers, seen without any code of sealift's client.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Response};
 use sealift::oci::{Digest, MediaType};
 use serde_json::Value;
@@ -15,6 +18,14 @@ impl Reader {
     /// The repository `repository` of the registry at `url`.
     pub fn new(url: &str, repository: &str) -> Self {
         Reader { client: Client::builder().no_proxy().build().unwrap(), base: format!("{url}/v2/{repository}") }
+    }
+
+    /// The same for a registry that wants a name and a password.
+    pub fn logged_in((user, password): (&str, &str), url: &str, repository: &str) -> Self {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        let headers = [(AUTHORIZATION, basic.parse().unwrap())].into_iter().collect();
+        let client = Client::builder().no_proxy().default_headers(headers).build().unwrap();
+        Reader { client, ..Self::new(url, repository) }
     }
 
     async fn get(&self, path: &str) -> Response {
@@ -38,6 +49,15 @@ impl Reader {
     pub async fn document(&self, name: impl std::fmt::Display) -> Value {
         let bytes = self.manifest(&name).await.unwrap_or_else(|| panic!("{}: {name} is not there", self.base));
         serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// What the referrers API lists of a subject.
+    pub async fn referrers(&self, subject: &Digest) -> Vec<Digest> {
+        let answer = self.get(&format!("referrers/{subject}")).await;
+        assert_eq!(answer.status(), 200, "{}: there is no referrers API", self.base);
+        let index: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        let digests = index["manifests"].as_array().unwrap().iter().map(|one| one["digest"].as_str().unwrap());
+        digests.map(|digest| digest.parse().unwrap()).collect()
     }
 
     /// Whether a blob is there, whole.
