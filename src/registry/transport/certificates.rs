@@ -19,6 +19,12 @@ const FILE_SIZE_MAX: u64 = 1024 * 1024;
 /// How many files one folder may have: a handful is usual.
 const FILES_MAX: usize = 100;
 
+/// What helps against a file of certificates that is none.
+const PEM: &str = "certificates are read in PEM: -----BEGIN CERTIFICATE-----";
+
+/// What helps against a key that is none.
+const KEY: &str = "keys are read in PEM, without a passphrase: PKCS#8, PKCS#1 or SEC1";
+
 /// What else one host is believed by, and what it is shown.
 #[derive(Clone, Default)]
 pub(super) struct Certificates {
@@ -132,9 +138,6 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity> {
         .while_(of_key)?;
     Ok(identity)
 }
-
-const PEM: &str = "certificates are read in PEM: -----BEGIN CERTIFICATE-----";
-const KEY: &str = "keys are read in PEM, without a passphrase: PKCS#8, PKCS#1 or SEC1";
 
 fn certificates_in(pem: &[u8]) -> Result<Vec<Certificate>> {
     let found = Certificate::from_pem_bundle(pem).map_err(|_| Error::usage("it is damaged").help(PEM))?;
