@@ -12,6 +12,7 @@
     reason = "tests fail loudly"
 )]
 
+mod bad_line;
 mod clients;
 mod confined;
 mod containerd;
@@ -28,6 +29,7 @@ pub mod sound;
 mod strict;
 mod world;
 
+pub use bad_line::{BadLine, patterned};
 pub use clients::Clients;
 pub use containerd::Containerd;
 pub use counterparts::{Counterparts, counterpart};
