@@ -5,8 +5,8 @@
 mod support;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::Request;
@@ -14,15 +14,11 @@ use axum::http::Method;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use sealift::Side;
-use sealift::content::Body;
-use sealift::oci::{Descriptor, MediaType, Repository, Tag};
+use sealift::oci::{Digest, Tag};
 use sealift::sample::{ImageBuilder, seed};
 use sealift::serve::{MemoryShelf, Running, Shelf, ShelfWriter, router};
-use support::journey::quick_client;
-use support::{DockerRegistry, Machine, have};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use support::{BadLine, DockerRegistry, Machine, have, patterned};
+use tokio::net::TcpListener;
 
 /// Serves `service` on a free port; its address.
 async fn serve(service: Router) -> String {
@@ -150,61 +146,6 @@ async fn a_hundred_thousand_tags_take_little_memory() {
     assert!(kib < 64 * 1024, "{kib} KiB");
 }
 
-/// A line on which every connection is cut that has carried so many bytes towards the registry.
-struct BadLine {
-    host: String,
-    /// Bytes that got through, by connection.
-    carried: Arc<Mutex<Vec<u64>>>,
-}
-
-impl BadLine {
-    async fn before(registry: &str, cuts_at: u64) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let carried: Arc<Mutex<Vec<u64>>> = Arc::default();
-        let (registry, log) = (registry.to_owned(), Arc::clone(&carried));
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&registry).await.unwrap();
-                tokio::spawn(carry(client, server, cuts_at, Arc::clone(&log)));
-            }
-        });
-        BadLine { host, carried }
-    }
-
-    fn carried(&self) -> u64 {
-        self.carried.lock().unwrap().iter().sum()
-    }
-}
-
-async fn carry(client: TcpStream, server: TcpStream, cuts_at: u64, log: Arc<Mutex<Vec<u64>>>) {
-    let ((mut from, mut back), (mut answers, mut to)) = (client.into_split(), server.into_split());
-    let answering = tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
-    let (mut carried, mut buffer) = (0, vec![0; 16 * 1024]);
-    while carried < cuts_at {
-        let room = buffer.len().min((cuts_at - carried) as usize);
-        match from.read(&mut buffer[..room]).await {
-            Ok(read) if read > 0 && to.write_all(&buffer[..read]).await.is_ok() => carried += read as u64,
-            _ => break,
-        }
-    }
-    log.lock().unwrap().push(carried);
-    // What arrived is to be read before the connection is gone.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    answering.abort();
-}
-
-async fn push_over(line: &BadLine, content: &Bytes) -> sealift::Result<()> {
-    let repository: Repository = format!("{}/app", line.host).parse().unwrap();
-    let layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, content);
-    let open = |offset: u64| async move { Ok(Body::full(content.slice(offset as usize..))) };
-    quick_client(Side::Target).repository(&repository).push_blob(&layer, open).await
-}
-
-fn patterned(length: u32) -> Bytes {
-    (0..length).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<u8>>().into()
-}
-
 const MIB: u64 = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,9 +154,11 @@ async fn an_upload_over_a_line_that_is_cut_every_mebibyte_sends_each_byte_about_
     let target = Running::start(Arc::new(shelf.clone())).await.unwrap();
     let line = BadLine::before(&target.address().to_string(), MIB).await;
     let content = patterned(9 * MIB as u32 + 5);
-    push_over(&line, &content).await.unwrap();
-    let digest = Descriptor::of(MediaType::OCI_LAYER_GZIP, &content).digest;
-    assert!(shelf.blob("app", &digest).unwrap().is_some(), "the registry compared the digest");
+    line.push(&content).await.unwrap();
+    assert!(
+        shelf.blob(BadLine::REPOSITORY, &Digest::of(&content)).unwrap().is_some(),
+        "the registry compared the digest"
+    );
     // Heads of requests, and what was on its way in the moment of each cut.
     let carried = line.carried();
     assert!(carried < content.len() as u64 + MIB, "{carried} bytes for {}", content.len());
@@ -228,11 +171,11 @@ async fn where_a_registry_forgets_a_cut_upload_the_blob_begins_anew() {
     let content = patterned(2 * MIB as u32);
     let line = BadLine::before(registry.host(), 3 * MIB).await;
     for _ in 0..3 {
-        push_over(&line, &content).await.unwrap();
+        line.push(&content).await.unwrap();
     }
     let narrow = BadLine::before(registry.host(), MIB).await;
     let other = patterned(2 * MIB as u32 + 1);
-    let error = push_over(&narrow, &other).await.unwrap_err();
+    let error = narrow.push(&other).await.unwrap_err();
     assert!(error.to_string().contains("attempts, the last"), "{error}");
     assert!(narrow.carried() <= 7 * MIB, "one blob for each attempt at the most: {}", narrow.carried());
 }

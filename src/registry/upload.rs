@@ -4,9 +4,10 @@
 //! 4 MiB.
 //!
 //! A PUT that was cut goes on where the registry says that it stands: `GET` of the session answers 204 with
-//! `Range: 0-N`. distribution 3, zot and `sealift serve` do. distribution 2.8 does not: measured with 2.8.2, it keeps the
-//! bytes of a cut PUT or PATCH, and then answers 404 `BLOB_UPLOAD_INVALID` ("upload resumed at wrong offset" in its log),
-//! for the offset stands in the `_state` of the address. There, and wherever the answer is another, the blob begins anew.
+//! `Range: 0-N`. distribution 3 (measured with 3.1.1) and `sealift serve` do. distribution 2.8 does not: measured with
+//! 2.8.2, it keeps the bytes of a cut PUT or PATCH, and then answers 404 `BLOB_UPLOAD_INVALID` ("upload resumed at wrong
+//! offset" in its log), for the offset stands in the `_state` of the address. There, and wherever the answer is another,
+//! the blob begins anew.
 //! `0-0` means one byte or none, everywhere; a client cannot tell, so it counts as none.
 
 use std::future::Future;

@@ -12,6 +12,7 @@ mod suite;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod uploads;
 
 use sealift::oci::Digest;
 use sealift::sample::{ImageBuilder, SampleImage};

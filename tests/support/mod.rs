@@ -13,6 +13,7 @@
 )]
 
 mod certificates;
+mod bad_line;
 mod clients;
 mod confined;
 mod containerd;
@@ -35,6 +36,7 @@ mod tunnel;
 mod world;
 
 pub use certificates::{Authority, Certificate, KeyForm};
+pub use bad_line::{BadLine, patterned};
 pub use clients::Clients;
 pub use containerd::Containerd;
 pub use counterparts::{Counterparts, counterpart};
