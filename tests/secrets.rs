@@ -19,10 +19,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Pid, Signal, kill_process};
 use sealift::sample::{ImageBuilder, seed};
 use sealift::serve::{MemoryShelf, ShelfWriter, router};
 use support::sound::files_below;
 use support::{Machine, Ran};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 const USER: &str = "carrier";
 const PASSWORD: &str = "canary-password-Qx7";
@@ -251,7 +253,8 @@ impl World {
         let mut command = self.machine.command(env!("CARGO_BIN_EXE_sealift"));
         command.args(arguments).arg("-vvv").env("SEALIFT_LOG", "trace");
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (id, mut lists) = (child.id().unwrap(), 0);
+        let id = child.id().unwrap();
+        let mut lists = self.look_at(what, id);
         let ended = child.wait_with_output();
         tokio::pin!(ended);
         let output = loop {
@@ -359,6 +362,38 @@ async fn passwords_tokens_and_signed_addresses_are_found_nowhere() {
     world.log_in("REGISTRY_AUTH_FILE", &password(PASSWORD));
     let ran = world.replay("replay, everything is well").await;
     assert_eq!(ran.status, Some(0), "{}\n{}", ran.out, ran.err);
+}
+
+/// Who pulls from sealift may show credentials too, and ask with whatever a proxy has put into the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_show_is_found_nowhere() {
+    let mut world = World::new().await;
+    world.log_in("DOCKER_CONFIG", &password(PASSWORD));
+    assert_eq!(world.pull("pull").await.status, Some(0));
+    let mut command = world.machine.command(env!("CARGO_BIN_EXE_sealift"));
+    command.args(["serve", "store", "--writable", "--listen", "127.0.0.1:0", "-vvv"]).env("SEALIFT_LOG", "trace");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).await.unwrap();
+    let base = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["", "team/app/manifests/1", "team/app/tags/list", "team/app/blobs/sha256:0", "%00/manifests/1"] {
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH] {
+            let url = format!("{base}/v2/{path}?X-Amz-Signature={SIGNATURE}&_state={SESSION}");
+            let request = client.request(method, url).header(AUTHORIZATION, format!("Bearer {TOKEN}")).body(IDENTITY);
+            // It may be closed before all of it was sent.
+            let _ = request.send().await;
+        }
+    }
+    let id = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    assert!(world.look_at("serve", child.id().unwrap()) > 0);
+    kill_process(id, Signal::TERM).unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_none("serve", line.as_bytes());
+    assert_none("serve", &output.stderr);
+    only_sealift_logs("serve", &String::from_utf8_lossy(&output.stderr));
+    world.look_at_files("serve");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use server::{Hostile, Respond};
 use support::Machine;
 
 /// What a command may take.
-const CPU_MAX: f64 = if cfg!(debug_assertions) { 4.0 } else { 1.0 };
+const CPU_MAX: f64 = if cfg!(debug_assertions) { 2.0 } else { 1.0 };
 const MEMORY_MAX_KIB: u64 = 64 * 1024;
 
 /// Five attempts, the waits between them, and a busy machine.

@@ -179,7 +179,7 @@ pub const ROWS: &[Row] = &[
         "leads to another host",
     ),
     row(
-        "a million tags in pages",
+        "tags in pages, for ever",
         Asked::All,
         |request| {
             let page = number(request, "page");
