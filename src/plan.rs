@@ -36,7 +36,7 @@ pub use pulls::CountedPulls;
 const TAGS_AT_ONCE: usize = 8;
 
 /// Entries of a spec that are planned at the same time.
-const ENTRIES_AT_ONCE: usize = 4;
+const ENTRIES_AT_ONCE: usize = 8;
 
 /// Images of one entry that are planned at the same time.
 const ROOTS_AT_ONCE: usize = 4;

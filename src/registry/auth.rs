@@ -35,6 +35,19 @@ pub(super) struct Authority {
     tokens: Mutex<HashMap<Scope, Slot>>,
 }
 
+/// What a request carries after it was refused.
+pub(super) struct Next {
+    pub header: HeaderValue,
+    /// Another request has had it before. It may have ended since; what was just fetched has not.
+    pub kept: bool,
+}
+
+impl Next {
+    fn new(header: HeaderValue) -> Self {
+        Next { header, kept: false }
+    }
+}
+
 impl Authority {
     /// For `registry`, whose name the credentials are looked up by; `plain` when it is spoken to without TLS.
     pub fn new(registry: Registry, credentials: Credentials, plain: bool) -> Self {
@@ -51,11 +64,13 @@ impl Authority {
         match self.challenge() {
             None => Ok(None),
             Some(Challenge::Basic) => self.direct(path, None).await,
-            Some(Challenge::Bearer(bearer)) => self.token(transport, &bearer, path, scope, None).await,
+            Some(Challenge::Bearer(bearer)) => {
+                Ok(self.token(transport, &bearer, path, scope, None).await?.map(|next| next.header))
+            }
         }
     }
 
-    /// After a 401: learns its challenge, and gives what the same request carries the second time. `None` when
+    /// After a 401: learns its challenge, and gives what the same request carries the next time. `None` when
     /// there is nothing new to show.
     pub async fn answer(
         &self,
@@ -64,7 +79,7 @@ impl Authority {
         scope: &Scope,
         headers: &HeaderMap,
         shown: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>, Trouble> {
+    ) -> Result<Option<Next>, Trouble> {
         let challenge = Challenge::from_headers(headers);
         if challenge.is_some() {
             self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&challenge);
@@ -72,7 +87,7 @@ impl Authority {
         let stale = shown.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
         match challenge {
             None => Ok(None),
-            Some(Challenge::Basic) => self.direct(path, Some(stale)).await,
+            Some(Challenge::Basic) => Ok(self.direct(path, Some(stale)).await?.map(Next::new)),
             Some(Challenge::Bearer(bearer)) => self.token(transport, &bearer, path, scope, Some(stale)).await,
         }
     }
@@ -124,17 +139,17 @@ impl Authority {
         path: &str,
         scope: &Scope,
         stale: Option<HeaderValue>,
-    ) -> Result<Option<HeaderValue>, Trouble> {
+    ) -> Result<Option<Next>, Trouble> {
         let slot = self.slot(scope);
         let mut kept = slot.lock().await;
         if let Some(token) = kept.as_ref().filter(|token| token.is_fresh() && stale.as_ref() != Some(token.header())) {
-            return Ok(Some(token.header().clone()));
+            return Ok(Some(Next { header: token.header().clone(), kept: true }));
         }
         *kept = None;
         let found = self.login(path).await?;
         if let Some(Found { login: login @ Login::Bearer { .. }, .. }) = &found {
             let header = token::direct(login)?;
-            return Ok(Some(header).filter(|header| stale.as_ref() != Some(header)));
+            return Ok(Some(header).filter(|header| stale.as_ref() != Some(header)).map(Next::new));
         }
         // What this very request needs may be more than what sealift asks for by itself. Where it asks for nothing, some
         // registries name a repository as an example.
@@ -144,7 +159,7 @@ impl Authority {
         };
         // In a box: it is rare, and its state would lie in that of every request.
         let token = Box::pin(self.fetch(transport, bearer, path, &wanted, found)).await?;
-        Ok(Some(kept.insert(token).header().clone()))
+        Ok(Some(Next::new(kept.insert(token).header().clone())))
     }
 
     /// A token from the token server; where it does not take the login of a helper, the helper is asked for a newer one.

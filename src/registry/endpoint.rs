@@ -23,6 +23,9 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
+/// How often one attempt is refused at the most with a token of others, before that is the answer.
+const REFUSALS_MAX: usize = 3;
+
 /// How many redirects of one request are followed. Registries need one; some content networks add another.
 const REDIRECTS_MAX: usize = 5;
 
@@ -166,20 +169,22 @@ impl Endpoint {
     /// One attempt at `call`: with authorisation, once more after a 401, and along redirects.
     pub async fn attempt(&self, call: &Call) -> Result<Outcome, Trouble> {
         let entered = self.enter(call).await?;
-        let shown = self.header(call).await?;
-        let reply = self.follow(call, shown.as_ref()).await?;
-        if reply.foreign || reply.response.status() != StatusCode::UNAUTHORIZED {
-            return self.judge(call, reply.response, entered.turn).await;
-        }
-        let headers = reply.response.headers();
-        let begun = Instant::now();
-        let answer = self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await;
-        match answer.map_err(|trouble| trouble.unheard(begun))? {
-            Some(header) => {
-                let reply = self.follow(call, Some(&header)).await?;
-                self.judge(call, reply.response, entered.turn).await
+        let mut shown = self.header(call).await?;
+        let mut refused = 0;
+        loop {
+            let reply = self.follow(call, shown.as_ref()).await?;
+            let done = reply.foreign || reply.response.status() != StatusCode::UNAUTHORIZED;
+            if done || refused == REFUSALS_MAX {
+                return self.judge(call, reply.response, entered.turn).await;
             }
-            None => self.judge(call, reply.response, entered.turn).await,
+            let (headers, begun) = (reply.response.headers(), Instant::now());
+            let answer = self.authority.answer(&self.transport, &call.path, &call.scope, headers, shown.as_ref()).await;
+            let Some(next) = answer.map_err(|trouble| trouble.unheard(begun))? else {
+                return self.judge(call, reply.response, entered.turn).await;
+            };
+            // Beside others, it may be a token that they have had meanwhile, and that has ended.
+            refused = if next.kept { refused + 1 } else { REFUSALS_MAX };
+            shown = Some(next.header);
         }
     }
 

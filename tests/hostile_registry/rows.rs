@@ -175,7 +175,7 @@ pub const ROWS: &[Row] = &[
             let other = format!("http://{}/v2/team/app/tags/list", request.world.other);
             request.has("/tags/list") && request.tags(&["1"], Some(&other.replace("127.0.0.1", "localhost")))
         },
-        1,
+        4,
         "leads to another host",
     ),
     row(

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 13] = [
     &["plan"],
     &["pull"],
     &["export"],
@@ -11,6 +11,7 @@ const COMMANDS: [&[&str]; 12] = [
     &["serve"],
     &["login", "check"],
     &["key", "generate"],
+    &["probe"],
     &["spec", "check"],
     &["spec", "schema"],
     &["demo"],

@@ -12,8 +12,8 @@
     reason = "tests fail loudly"
 )]
 
-mod certificates;
 mod bad_line;
+mod certificates;
 mod clients;
 mod confined;
 mod containerd;
@@ -35,8 +35,8 @@ mod token_server;
 mod tunnel;
 mod world;
 
-pub use certificates::{Authority, Certificate, KeyForm};
 pub use bad_line::{BadLine, patterned};
+pub use certificates::{Authority, Certificate, KeyForm};
 pub use clients::Clients;
 pub use containerd::Containerd;
 pub use counterparts::{Counterparts, counterpart};

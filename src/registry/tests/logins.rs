@@ -242,6 +242,34 @@ async fn fewer_rights_than_asked_for_cost_one_more_token_for_each_request() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_went_out_bare_beside_others_may_meet_a_token_that_has_ended() {
+    // Both go out bare; the second is heard when the first has had its token, which is good for one request.
+    let (bare, spent): (Arc<AtomicUsize>, Arc<std::sync::Mutex<Vec<String>>>) = Default::default();
+    let server = Server::start(move |seen| {
+        if seen.target.starts_with("/token") {
+            return reply(200, &[], format!(r#"{{"token":"t{}","expires_in":300}}"#, seen.nth));
+        }
+        let shown = seen.header("authorization").to_owned();
+        let waits = shown.is_empty() && bare.fetch_add(1, Ordering::SeqCst) > 0;
+        while waits && spent.lock().unwrap().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let mut spent = spent.lock().unwrap();
+        if shown.is_empty() || spent.contains(&shown) {
+            let realm = format!(r#"Bearer realm="http://{}/token""#, seen.header("host"));
+            return reply(401, &[("www-authenticate", &realm)], "");
+        }
+        spent.push(shown);
+        reply(200, &[], r#"{"tags":["a"]}"#)
+    })
+    .await;
+    let remote = remote(&server);
+    let (one, other) = futures_util::future::join(remote.tags(), remote.tags()).await;
+    assert_eq!((one.unwrap().unwrap().len(), other.unwrap().unwrap().len()), (1, 1));
+    assert_eq!(of_path(&server, "/token"), 2);
+}
+
 #[tokio::test]
 async fn a_download_goes_on_with_a_new_token_when_its_own_has_ended() {
     const SIZE: usize = 300_000;
