@@ -95,6 +95,16 @@ async fn distribution_3_with_a_password_from_end_to_end() {
     assert_eq!(list["manifests"][0]["digest"], image.referrers(&image.root.digest)[0].digest.to_string());
 }
 
+#[tokio::test]
+async fn olareg_takes_a_sparse_index_with_stubs() {
+    let Some(registry) = Olareg::start().await else { return };
+    let profile = Machine::new().json(&["probe", &registry.host]).await;
+    for (what, expected) in [("sparseIndex", "no"), ("stubs", "yes"), ("referrersApi", "yes"), ("foreignLayers", "no")]
+    {
+        assert_eq!(profile[what]["taken"], expected, "{what}: {profile}");
+    }
+}
+
 /// A running olareg; killed when dropped.
 struct Olareg {
     process: Child,
