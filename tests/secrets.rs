@@ -35,8 +35,10 @@ const SIGNATURE: &str = "canary-signature-Ht6";
 const SESSION: &str = "canary-session-Zr3";
 const PROXY: &str = "canary-proxy-password-Wd8";
 const WRITTEN: &str = "canary-in-an-address-Uf5";
+const HELPED: &str = "canary-of-a-helper-Ny1";
+const REGISTRY_TOKEN: &str = "canary-registry-token-Gj5";
 
-const ALL: [&str; 8] = [PASSWORD, WRONG, TOKEN, IDENTITY, SIGNATURE, SESSION, PROXY, WRITTEN];
+const ALL: [&str; 10] = [PASSWORD, WRONG, TOKEN, IDENTITY, SIGNATURE, SESSION, PROXY, WRITTEN, HELPED, REGISTRY_TOKEN];
 
 /// How a secret may look: as it is, and within any text in base64.
 fn forms(secret: &str) -> Vec<String> {
@@ -127,7 +129,7 @@ impl Guard {
         let known = match manner {
             Manner::EchoPassword => shown.starts_with("Basic "),
             Manner::Loop => false,
-            _ => shown == format!("Bearer {TOKEN}"),
+            _ => shown == format!("Bearer {TOKEN}") || shown == format!("Bearer {REGISTRY_TOKEN}"),
         };
         if !known {
             let bearer = format!(r#"Bearer realm="http://{}/token",service="guard""#, guard.host);
@@ -151,7 +153,7 @@ impl Guard {
         let body = axum::body::to_bytes(body, 1 << 16).await.unwrap();
         let shown = text(&parts.headers, &AUTHORIZATION);
         let told = format!("{shown} {}", String::from_utf8_lossy(&body));
-        let good = shown == basic(PASSWORD) || told.contains(IDENTITY);
+        let good = shown == basic(PASSWORD) || shown == basic(HELPED) || told.contains(IDENTITY);
         match (manner, good) {
             (Manner::EchoAtDoor, _) => refusal(&told, &parts.headers),
             (_, true) => format!(r#"{{"token":"{TOKEN}","expires_in":300}}"#).into_response(),
@@ -289,6 +291,25 @@ impl World {
         }
     }
 
+    /// Logs in with a helper, which is this script.
+    fn log_in_by_helper(&mut self, script: &str) {
+        let helper = self.inputs.path().join("docker-credential-canary");
+        std::fs::write(&helper, format!("#!/bin/sh\ncat > /dev/null\n{script}\n")).unwrap();
+        std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(self.inputs.path().join("config.json"), r#"{"credsStore": "canary"}"#).unwrap();
+        self.machine.unset_all();
+        self.machine.set("DOCKER_CONFIG", self.inputs.path());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = [self.inputs.path().to_owned()].into_iter().chain(std::env::split_paths(&path));
+        self.machine.set("PATH", std::env::join_paths(folders).unwrap());
+    }
+
+    async fn login_check(&self, what: &str) -> Ran {
+        let repository = format!("{}/team/app", self.source.host);
+        self.run(what, &["login", "check", &repository, "--output", "json"]).await;
+        self.run(what, &["login", "check", &repository]).await
+    }
+
     async fn pull(&self, what: &str) -> Ran {
         self.run(what, &["pull", "spec.yaml", "--store", "store"]).await
     }
@@ -407,6 +428,49 @@ async fn identity_tokens_are_found_nowhere() {
     world.source.be(Manner::Well);
     let ran = world.pull("an identity token").await;
     assert_eq!(ran.status, Some(0), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_helpers_say_is_found_nowhere() {
+    let mut world = World::new().await;
+    let answer = format!(r#"sleep 0.05; echo '{{"Username":"{USER}","Secret":"{HELPED}"}}'"#);
+    // It says on standard error what it should not, as some do with their debugging on.
+    world.log_in_by_helper(&format!("echo 'warning: {HELPED}' >&2\n{answer}"));
+    for manner in [Manner::Loop, Manner::Echo, Manner::EchoPassword, Manner::EchoAtDoor] {
+        world.source.be(manner);
+        let what = format!("a helper, {manner:?}");
+        assert_eq!(world.pull(&what).await.status, Some(4), "{what}");
+        assert_eq!(world.login_check(&what).await.status, Some(4), "{what}");
+    }
+    world.source.be(Manner::Well);
+    let checked = world.login_check("a helper").await;
+    assert_eq!(checked.status, Some(0), "{}", checked.err);
+    assert!(checked.out.contains("docker-credential-canary") && checked.out.contains(USER), "{}", checked.out);
+    let ran = world.pull("a helper").await;
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registry_tokens_and_credentials_of_systemd_are_found_nowhere() {
+    let mut world = World::new().await;
+    world.log_in("DOCKER_CONFIG", &serde_json::json!({ "registrytoken": REGISTRY_TOKEN }));
+    for (manner, status) in [(Manner::Loop, 4), (Manner::Echo, 4), (Manner::Well, 0)] {
+        world.source.be(manner);
+        let what = format!("a registry token, {manner:?}");
+        assert_eq!(world.pull(&what).await.status, Some(status), "{what}");
+        assert_eq!(world.login_check(&what).await.status, Some(status), "{what}");
+    }
+    world.log_in("DOCKER_CONFIG", &password(PASSWORD));
+    let folder = world.inputs.path().to_owned();
+    std::fs::rename(folder.join("config.json"), folder.join("registry-auth.json")).unwrap();
+    world.machine.unset_all();
+    world.machine.set("CREDENTIALS_DIRECTORY", folder);
+    for (manner, status) in [(Manner::EchoPassword, 4), (Manner::Well, 0)] {
+        world.source.be(manner);
+        let what = format!("credentials of systemd, {manner:?}");
+        assert_eq!(world.pull(&what).await.status, Some(status), "{what}");
+        assert_eq!(world.login_check(&what).await.status, Some(status), "{what}");
+    }
 }
 
 /// A proxy for plain HTTP before a registry; it refuses tunnels, and says what it was shown.
