@@ -40,8 +40,13 @@ async def carry(reader, writer, delay, first):
 
 async def main(target, round_trip):
     host, port = target.rsplit(":", 1)
+    # asyncio itself keeps no task that nobody waits for.
+    tasks = set()
 
     async def connected(reader, writer):
+        task = asyncio.current_task()
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
         except OSError:

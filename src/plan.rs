@@ -33,10 +33,10 @@ use fetch::Fetcher;
 pub use pulls::CountedPulls;
 
 /// Tags of one entry that are looked up at the same time: no more than a registry is asked at once by default.
-const TAGS_AT_ONCE: usize = 8;
+const TAGS_AT_ONCE: usize = 16;
 
 /// Entries of a spec that are planned at the same time.
-const ENTRIES_AT_ONCE: usize = 8;
+const ENTRIES_AT_ONCE: usize = 16;
 
 /// Images of one entry that are planned at the same time.
 const ROOTS_AT_ONCE: usize = 4;

@@ -140,7 +140,7 @@ pub struct TimeoutsFile {
     expecting = "a mapping (requests, requestsPerSecond, bandwidth, reserve)"
 )]
 pub struct RegistryLimitsFile {
-    /// Requests that are on their way at once, transfers included. Default: 8, and what `--jobs` asks for.
+    /// Requests that are on their way at once, transfers included. Default: 16, and what `--jobs` asks for.
     #[schemars(range(min = 1, max = 256))]
     pub requests: Option<u32>,
     /// Requests that begin in a second. Default: no limit.

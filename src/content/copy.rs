@@ -22,9 +22,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Four: enough to keep two cores and one line busy, few enough for a small registry.
+    /// Eight: enough to keep a line busy on which an answer takes a while, few enough for a small registry.
     fn default() -> Self {
-        Limits { concurrent_blobs: 4, keep_going: true }
+        Limits { concurrent_blobs: 8, keep_going: true }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::{Bandwidth, Limits, RegistryLimits};
 
 /// Requests on their way to one registry at a time, where nobody says otherwise: what common registries take from one
 /// client without a word.
-const REQUESTS_AT_ONCE: usize = 8;
+const REQUESTS_AT_ONCE: usize = 16;
 
 /// The part of a second that one slice of a blob may take. Transfers take turns slice by slice: with short ones none
 /// stands still for so long that the other side gives it up, and a new window holds within a moment.
@@ -250,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_as_many_as_are_configured_or_wanted() {
-        let rows = [(None, 4, 8), (None, 64, 64), (Some(2), 64, 2), (Some(100), 4, 100)];
+        let rows = [(None, 4, 16), (None, 64, 64), (Some(2), 64, 2), (Some(100), 4, 100)];
         for (requests, jobs, expected) in rows {
             let limits = RegistryLimits { requests, ..RegistryLimits::default() };
             let lane = Lane::new(&limits, jobs, Arc::new(Bytes::new(Limits::default())));

@@ -11,7 +11,7 @@ use crate::oci::{Descriptor, MediaType, Name, Repository, Tag};
 use crate::registry::health::Health;
 
 /// Requests at once, and attempts of each.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 const ATTEMPTS: usize = 5;
 
 /// The tags of a busy night.
