@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::error::{Context, Error, Result, Side};
-use crate::image::Image;
+use crate::image::{Absent, Image, Kept, Signature};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::registry::Client;
@@ -88,28 +88,10 @@ pub struct PlannedImage {
 ///
 /// Failures of single images are in [`Plan::failed`]; an error means that nothing could be planned.
 pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monitor: &dyn Monitor) -> Result<Plan> {
-    let far = Far::load(&spec.target)?;
-    let mut draft = Draft { notes: spec.notes.clone(), ..Draft::default() };
-    let previous = Previous::load(store, spec.name.as_str()).unwrap_or_else(|error| {
-        // What was found before spares looking it up again; the next pull writes a new record.
-        draft.notes.push(format!("{error}; signatures are looked up again"));
-        Previous::default()
-    });
     let now = jiff::Timestamp::now();
     let before = client.budgets();
-    let planners: Vec<ImagePlanner> = spec
-        .images
-        .iter()
-        .map(|entry| {
-            let fetcher = Fetcher::new(client, store, &entry.source);
-            ImagePlanner { entry, far: &far, fetcher, previous: &previous, now }
-        })
-        .collect();
     monitor.begin(&format!("plan {}", spec.name), 0, 0);
-    let mut planned = stream::iter(&planners).map(|planner| planner.plan(monitor)).buffered(ENTRIES_AT_ONCE);
-    while let Some(entry) = planned.next().await {
-        draft.extend(entry);
-    }
+    let mut draft = draft(spec, client, store, now, monitor).await?;
     monitor.end();
     refuse_collisions(&draft.images)?;
     let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
@@ -128,10 +110,42 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     })
 }
 
+/// Asks the registries about all entries of `spec`. What the last run found is dropped with the return: it is as large as
+/// what comes of it.
+async fn draft(
+    spec: &MirrorSpec,
+    client: &Client,
+    store: &Arc<Store>,
+    now: jiff::Timestamp,
+    monitor: &dyn Monitor,
+) -> Result<Draft> {
+    let far = Far::load(&spec.target)?;
+    let mut draft = Draft { notes: spec.notes.clone(), ..Draft::default() };
+    let previous = Previous::load(store, spec.name.as_str()).unwrap_or_else(|error| {
+        // What was found before spares looking it up again; the next pull writes a new record.
+        draft.notes.push(format!("{error}; signatures are looked up again"));
+        Previous::default()
+    });
+    let planners: Vec<ImagePlanner> = spec
+        .images
+        .iter()
+        .map(|entry| {
+            let fetcher = Fetcher::new(client, store, &entry.source);
+            ImagePlanner { entry, far: &far, fetcher, previous: &previous, now }
+        })
+        .collect();
+    let mut planned = stream::iter(&planners).map(|planner| planner.plan(monitor)).buffered(ENTRIES_AT_ONCE);
+    while let Some(entry) = planned.next().await {
+        draft.extend(entry);
+    }
+    Ok(draft)
+}
+
 /// What the plan of one entry, or of all, is made of.
 #[derive(Default)]
 struct Draft {
-    images: Vec<Drafted>,
+    /// Their bytes are counted when all are there.
+    images: Vec<PlannedImage>,
     /// Where in `images` a root of a repository is.
     places: HashMap<(String, Digest), usize>,
     failed: Vec<Failure>,
@@ -150,29 +164,30 @@ impl Draft {
 
     /// Adds an image. Two entries of a spec may want other platforms of one image: then it is one image with both, so that
     /// no tag of it appears before all of them are there.
-    fn add(&mut self, drafted: Drafted) {
-        let key = (drafted.image.repository.clone(), drafted.image.root.digest);
+    fn add(&mut self, planned: PlannedImage) {
+        let key = (planned.image.repository.clone(), planned.image.root.digest);
         let place = *self.places.entry(key).or_insert(self.images.len());
         match self.images.get_mut(place) {
             Some(there) => {
-                there.tags.extend(drafted.tags);
-                there.image.merge(drafted.image);
+                there.tags.extend(planned.tags);
+                there.image.merge(planned.image);
             }
-            None => self.images.push(drafted),
+            None => self.images.push(planned),
         }
     }
 }
 
-/// An image before its bytes are summed.
-struct Drafted {
-    tags: Vec<Tag>,
-    image: Image,
-    signatures_checked: String,
-}
-
 /// What the latest run of the stream found, by repository and root.
 #[derive(Default)]
-struct Previous(HashMap<(String, Digest), (Image, jiff::Timestamp)>);
+struct Previous(HashMap<(String, Digest), Found>);
+
+/// What is known about the signatures of an image: of ten thousand images, so no more than that.
+struct Found {
+    kept: Vec<Kept>,
+    signatures: Vec<Signature>,
+    absent: Vec<Absent>,
+    checked: jiff::Timestamp,
+}
 
 impl Previous {
     fn load(store: &Store, stream: &str) -> Result<Self> {
@@ -182,8 +197,8 @@ impl Previous {
         for entry in images {
             let Ok(checked) = entry.signatures_checked.parse() else { continue };
             // A record that cannot be read costs a look-up, not the plan.
-            if let Ok(image) = store.image(&entry.image) {
-                found.insert((image.repository.clone(), image.root.digest), (image, checked));
+            if let Ok(Image { repository, root, kept, signatures, absent, .. }) = store.image(&entry.image) {
+                found.insert((repository, root.digest), Found { kept, signatures, absent, checked });
             }
         }
         Ok(Previous(found))
@@ -226,7 +241,8 @@ impl ImagePlanner<'_> {
             match planned {
                 Ok(Some((image, signatures_checked))) => {
                     monitor.item(&subject);
-                    draft.add(Drafted { tags, image, signatures_checked });
+                    let (platforms, bytes) = (Vec::new(), ImageBytes::default());
+                    draft.add(PlannedImage { tags, image, signatures_checked, platforms, bytes });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -293,16 +309,16 @@ impl ImagePlanner<'_> {
         }
         let key = (image.repository.clone(), image.root.digest);
         // An image that was asked about lacks at least one form, or has all of them.
-        let asked = |before: &Image| !(before.absent.is_empty() && before.signatures.is_empty());
-        if let Some((before, checked)) = self.previous.0.get(&key)
+        let asked = |before: &Found| !(before.absent.is_empty() && before.signatures.is_empty());
+        if let Some(before) = self.previous.0.get(&key)
             && before.kept == image.kept
             && before.signatures.iter().all(|signature| self.fetcher.has(&signature.descriptor))
             && asked(before)
-            && self.now.duration_since(*checked).unsigned_abs() < self.entry.signatures.recheck
+            && self.now.duration_since(before.checked).unsigned_abs() < self.entry.signatures.recheck
         {
             image.signatures = before.signatures.clone();
             image.absent = before.absent.clone();
-            return Ok(clock::text(*checked));
+            return Ok(clock::text(before.checked));
         }
         signatures::collect(&self.fetcher, image, notes).await?;
         Ok(clock::text(self.now))
@@ -310,13 +326,13 @@ impl ImagePlanner<'_> {
 }
 
 /// Two sources that would get one name on a target are an error of the plan, and so is a name that no target takes.
-fn refuse_collisions(images: &[Drafted]) -> Result<()> {
+fn refuse_collisions(images: &[PlannedImage]) -> Result<()> {
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
-    for drafted in images {
-        let repository = drafted.image.repository()?;
+    for planned in images {
+        let repository = planned.image.repository()?;
         let name = repository.target_path("").map_err(|error| Error::usage(error.to_string()))?;
-        match names.insert(name.clone(), &drafted.image.repository) {
-            Some(other) if other != drafted.image.repository => {
+        match names.insert(name.clone(), &planned.image.repository) {
+            Some(other) if other != planned.image.repository => {
                 return Err(Error::usage(format!("{other} and {repository} would both be called {name} on a target"))
                     .help("take one of them out of the spec, or mirror it in a stream and a prefix of its own"));
             }

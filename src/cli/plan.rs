@@ -71,18 +71,25 @@ pub(super) async fn run(arguments: PlanArguments, output: Output) -> Result<Opti
         let bytes = json::canonical(&plans).map_err(|error| Error::failed(error.to_string()))?;
         crate::durable::write_file(path, &bytes, 0o644)?;
     }
-    output::report(output, &plans, |plans| plans.plans.iter().map(human).collect::<Vec<_>>().join("\n"))?;
+    output::report(output, &plans, |plans| {
+        let mut text = String::new();
+        plans.plans.iter().for_each(|plan| human(&mut text, plan));
+        text
+    })?;
     let verdict = |plan: &Plan| Failure::verdict(&plan.failed, !plan.images.is_empty());
     Ok(Kind::first_of(plans.plans.iter().filter_map(verdict)))
 }
 
-/// A plan as a table.
-fn human(plan: &Plan) -> String {
+/// A plan as a table, below those that `text` has.
+fn human(text: &mut String, plan: &Plan) {
     let totals = &plan.totals;
-    let mut text =
-        format!("stream {}: {}, {}\n", plan.stream, count(totals.images, "image"), count(totals.tags, "tag"));
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let (images, tags) = (count(totals.images, "image"), count(totals.tags, "tag"));
+    let _ = writeln!(text, "stream {}: {images}, {tags}", plan.stream);
     for image in &plan.images {
-        image_rows(&mut text, image);
+        image_rows(text, image);
     }
     let _ = writeln!(text, "\n  to fetch          {:>12}", size(totals.new));
     let _ = writeln!(text, "  in the store      {:>12}", size(totals.in_store));
@@ -95,7 +102,7 @@ fn human(plan: &Plan) -> String {
         None => text.push_str("  volumes too small for the largest layer: choose a larger volumeSize\n"),
     }
     for pulls in &plan.pulls {
-        pulls_row(&mut text, pulls);
+        pulls_row(text, pulls);
     }
     for failure in &plan.failed {
         let _ = writeln!(text, "\nfailed: {}\n  {}", failure.subject, failure.problem);
@@ -103,7 +110,6 @@ fn human(plan: &Plan) -> String {
     for note in &plan.notes {
         let _ = writeln!(text, "\nnote: {note}");
     }
-    text
 }
 
 /// What a registry that counts pulls has counted, and what is still to come.

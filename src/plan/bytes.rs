@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draft, Drafted, PlannedImage};
+use super::{Draft, PlannedImage};
 use crate::bundle::{Placed, VOLUME_SIZE_DEFAULT, pack};
 use crate::error::Result;
 use crate::image::Part;
@@ -69,23 +69,24 @@ pub struct PlatformBytes {
 pub(super) fn sum(draft: &mut Draft, store: &Store, volume_size: Option<u64>) -> (Vec<PlannedImage>, Totals) {
     let mut sums = Sums { store, seen: HashSet::new(), layers: Vec::new() };
     let mut totals = Totals { manifest_pulls: draft.manifest_pulls, ..Totals::default() };
-    let mut images = Vec::with_capacity(draft.images.len());
-    for Drafted { tags, image, signatures_checked } in std::mem::take(&mut draft.images) {
-        let (bytes, platforms) = match sums.image(&image) {
-            Ok(sums) => sums,
+    let mut images = std::mem::take(&mut draft.images);
+    images.retain_mut(|planned| {
+        let image = &planned.image;
+        match sums.image(image) {
+            Ok(summed) => (planned.bytes, planned.platforms) = summed,
             Err(error) => {
                 draft.failed.push(Failure::new(format!("{}@{}", image.repository, image.root.digest.short()), &error));
-                continue;
+                return false;
             }
-        };
+        }
         totals.images += 1;
-        totals.tags += tags.len() as u64;
-        add(&mut totals.new, bytes.new);
-        add(&mut totals.in_store, bytes.in_store);
-        add(&mut totals.foreign_skipped, bytes.foreign_skipped);
-        add(&mut totals.left_out, bytes.left_out);
-        images.push(PlannedImage { tags, image, signatures_checked, platforms, bytes });
-    }
+        totals.tags += planned.tags.len() as u64;
+        add(&mut totals.new, planned.bytes.new);
+        add(&mut totals.in_store, planned.bytes.in_store);
+        add(&mut totals.foreign_skipped, planned.bytes.foreign_skipped);
+        add(&mut totals.left_out, planned.bytes.left_out);
+        true
+    });
     let packing = pack(&[], &sums.layers, volume_size.unwrap_or(VOLUME_SIZE_DEFAULT));
     totals.volumes = packing.ok().map(|packing| packing.volumes.len() as u64 - 1);
     (images, totals)
