@@ -9,6 +9,7 @@
 //! export (stream of a Store, key)         -> bundle         signed, on a drive; or a layout for other tools
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
+//! inspect (registry, store, bundle, ...)  -> InspectReport  changes nothing
 //! ```
 
 pub mod cli;
@@ -23,11 +24,14 @@ pub mod verify;
 
 pub mod replay;
 
+pub mod inspect;
+
 pub mod sample;
 pub mod serve;
 pub mod site;
 pub mod spec;
 pub mod target;
+pub mod trust;
 pub mod yaml;
 
 pub mod bundle;

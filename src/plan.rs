@@ -355,8 +355,10 @@ fn refuse_two_meanings(images: &[PlannedImage]) -> Result<()> {
             let key = (image.repository.as_str(), image.root.digest, tag);
             if modes.insert(key, trimmed).is_some_and(|other| other != trimmed) {
                 let name = format!("{}:{tag}", image.repository);
-                return Err(Error::usage(format!("two entries of the spec choose {name}, and one of them trims its index"))
-                    .help("give both the same `index`, or choose the tag in one of them"));
+                return Err(Error::usage(format!(
+                    "two entries of the spec choose {name}, and one of them trims its index"
+                ))
+                .help("give both the same `index`, or choose the tag in one of them"));
             }
         }
     }

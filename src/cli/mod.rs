@@ -4,6 +4,7 @@ mod completions;
 mod deep;
 mod demo;
 mod export;
+mod inspect;
 mod key;
 mod login;
 mod output;
@@ -83,6 +84,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Find out what a registry takes, before anything is carried
     Probe(probe::ProbeArguments),
+    /// Show what an image is and what is here of it, and check its signatures
+    Inspect(inspect::InspectArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
     /// See which login is used for a registry, and whether it works
@@ -136,6 +139,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Probe(arguments) => probe::run(arguments, output).await,
+        Command::Inspect(arguments) => inspect::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),

@@ -13,6 +13,7 @@ use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
 use crate::export::{ExportReport, LayoutReport};
+use crate::inspect::InspectReport;
 use crate::target::Profile;
 use crate::yaml;
 
@@ -39,6 +40,8 @@ pub enum SchemaName {
     VerifyReport,
     /// What `replay --output json` prints.
     ReplayReport,
+    /// What `inspect --output json` prints.
+    InspectReport,
     /// What `probe` writes and `target.profile` takes.
     Profile,
     /// What `demo --output json` prints.
@@ -63,6 +66,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("layout-report", SchemaName::LayoutReport),
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
+    ("inspect-report", SchemaName::InspectReport),
     ("profile", SchemaName::Profile),
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
@@ -87,6 +91,7 @@ impl SchemaName {
             SchemaName::LayoutReport => of::<LayoutReport>("layout-report", "sealift export --layout report"),
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
+            SchemaName::InspectReport => of::<InspectReport>("inspect-report", "sealift inspect report"),
             SchemaName::Profile => of::<Profile>("profile", "sealift profile of a target"),
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),

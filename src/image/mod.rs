@@ -19,7 +19,7 @@ pub use layout::{
     INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH, index_entries,
     index_json,
 };
-pub use trim::{Made, Trimmed, TrimmedIndex};
+pub use trim::{Compared, Made, Trimmed, TrimmedIndex, compare};
 pub use witness::{WITNESS_TYPE, Witness};
 
 /// The most manifests of one image: children, stubs and signatures together.

@@ -129,8 +129,10 @@ impl Image {
         }
         let (again, made) = self.clone().before_trim().trim(read)?;
         if again != *self {
-            let what = format!("the trimmed index {} cannot be made again: it is {}", self.root.digest, again.root.digest);
-            return Err(Error::verification(what).help("the plan was changed, or another version of sealift made it: plan again"));
+            let what =
+                format!("the trimmed index {} cannot be made again: it is {}", self.root.digest, again.root.digest);
+            return Err(Error::verification(what)
+                .help("the plan was changed, or another version of sealift made it: plan again"));
         }
         Ok(made)
     }
@@ -264,6 +266,64 @@ impl<'a, R: Fn(&Descriptor) -> Result<Bytes>> Trimmer<'a, R> {
 
 fn parse(descriptor: &Descriptor, bytes: &[u8]) -> Result<Manifest> {
     Manifest::parse(&descriptor.media_type, bytes).map_err(|error| Error::verification(error.to_string()))
+}
+
+/// What a comparison of a trimmed index with its original shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Members of the original that the trimmed one has, as they stand in the original.
+    pub kept: Vec<Descriptor>,
+    /// Members that it does not have.
+    pub removed: Vec<Descriptor>,
+    /// Nested indexes that were trimmed too, and are to be compared next.
+    pub nested: Vec<TrimmedIndex>,
+}
+
+/// Compares a trimmed index with what is said to be its original; `originals` gives that of a nested one, by the digest of
+/// what it became. Whoever calls has compared the bytes with the digests.
+///
+/// # Errors
+///
+/// In words: what the trimmed index has that the original does not, or that more was changed than members removed.
+pub fn compare(
+    (original, original_bytes): (&Descriptor, &[u8]),
+    (trimmed, trimmed_bytes): (&Descriptor, &[u8]),
+    originals: &HashMap<Digest, Descriptor>,
+) -> Result<Compared, String> {
+    let read = |descriptor: &Descriptor, bytes| parse(descriptor, bytes).map_err(|error| error.to_string());
+    let (before, after) = (read(original, original_bytes)?, read(trimmed, trimmed_bytes)?);
+    let mut left = after.children().iter().peekable();
+    let (mut compared, mut fates) = (Compared::default(), Vec::new());
+    for child in before.children() {
+        let became = |after: &Descriptor| {
+            let known = originals.get(&after.digest).is_some_and(|original| original.digest == child.digest);
+            known && *after == Descriptor { digest: after.digest, size: after.size, ..child.clone() }
+        };
+        fates.push(match left.next_if(|after| *after == child || became(after)) {
+            None => {
+                compared.removed.push(child.clone());
+                Fate::Removed
+            }
+            Some(after) => {
+                compared.kept.push(child.clone());
+                if after.digest == child.digest {
+                    Fate::Kept
+                } else {
+                    compared.nested.push(TrimmedIndex { original: child.clone(), trimmed: after.clone() });
+                    Fate::Became(after.clone())
+                }
+            }
+        });
+    }
+    if let Some(child) = left.next() {
+        let platform = child.platform.as_ref().map_or_else(|| "a child".to_owned(), ToString::to_string);
+        let what = format!("{platform} {} is not listed in the original with this digest and platform", child.digest);
+        return Err(what);
+    }
+    match cut(original_bytes, &fates) {
+        Ok(text) if text == trimmed_bytes => Ok(compared),
+        _ => Err(format!("more than members was changed between {} and {}", original.digest, trimmed.digest)),
+    }
 }
 
 /// What was made lists what it has to list, for whoever reads it.

@@ -90,7 +90,10 @@ fn every_other_byte_stays() {
     for (what, keep, before, after) in rows {
         for around in [
             ("{\"schemaVersion\":2,\"manifests\":", "}"),
-            ("{ \"annotations\": {\"manifests\": \"[{]\"}, \"manifests\" :\n ", ", \"x\": [1.0, \"\\\"}\"],\"schemaVersion\":2 }\n\n"),
+            (
+                "{ \"annotations\": {\"manifests\": \"[{]\"}, \"manifests\" :\n ",
+                ", \"x\": [1.0, \"\\\"}\"],\"schemaVersion\":2 }\n\n",
+            ),
             ("{\"manif\\u0065sts\":", ",\"schemaVersion\":2}"),
         ] {
             for media_type in [MediaType::OCI_INDEX, MediaType::DOCKER_LIST] {
@@ -141,11 +144,13 @@ fn in_the_entry_of_a_nested_index_digest_and_size_change_and_nothing_else() {
 
     let (image, made) = shelf.decide(&root, &["arm64"]).trim(|descriptor| shelf.read(descriptor)).unwrap();
     let trimmed = image.trimmed.as_ref().unwrap();
-    assert_eq!(trimmed.indexes.iter().map(|index| &index.original).collect::<Vec<_>>(), [&root, &Descriptor {
-        platform: None,
-        annotations: [("size".to_owned(), "1".to_owned())].into(),
-        ..inner.clone()
-    }]);
+    assert_eq!(
+        trimmed.indexes.iter().map(|index| &index.original).collect::<Vec<_>>(),
+        [
+            &root,
+            &Descriptor { platform: None, annotations: [("size".to_owned(), "1".to_owned())].into(), ..inner.clone() }
+        ]
+    );
     let parents: Vec<Digest> = image.kept.iter().map(|child| child.parent).collect();
     assert_eq!(parents, [image.root.digest, Digest::of(kept.as_bytes())]);
     assert_eq!(image.kept[0].descriptor.digest, Digest::of(kept.as_bytes()));
@@ -200,7 +205,8 @@ fn hostile_documents_are_refused() {
 fn indexes_that_would_become_one_are_refused() {
     let mut shelf = Shelf::default();
     let mut entry = |other: &str| {
-        let inner = shelf.put(MediaType::OCI_INDEX, &format!("{{\"manifests\":[{},{}]}}", child("amd64"), child(other)));
+        let inner =
+            shelf.put(MediaType::OCI_INDEX, &format!("{{\"manifests\":[{},{}]}}", child("amd64"), child(other)));
         format!("{{\"size\":{},\"mediaType\":\"{}\",\"digest\":\"{}\"}}", inner.size, inner.media_type, inner.digest)
     };
     let root = format!("{{\"manifests\":[{},{}]}}", entry("arm64"), entry("s390x"));
@@ -212,7 +218,8 @@ fn indexes_that_would_become_one_are_refused() {
 fn an_index_that_is_listed_ten_thousand_times_is_read_once() {
     let mut shelf = Shelf::default();
     let inner = shelf.put(MediaType::OCI_INDEX, &format!("{{\"manifests\":[{}]}}", child("amd64")));
-    let entry = format!("{{\"size\":{},\"mediaType\":\"{}\",\"digest\":\"{}\"}}", inner.size, inner.media_type, inner.digest);
+    let entry =
+        format!("{{\"size\":{},\"mediaType\":\"{}\",\"digest\":\"{}\"}}", inner.size, inner.media_type, inner.digest);
     let many = vec![entry; 9_000].join(",");
     let root = shelf.put(MediaType::OCI_INDEX, &format!("{{\"manifests\":[{many},{}]}}", child("arm64")));
     let mut image = shelf.decide(&root, &["amd64"]);
@@ -303,4 +310,60 @@ fn a_changed_decision_is_not_made_again() {
     let mut changed = image;
     changed.kept.pop();
     assert!(changed.remade(|descriptor| shelf.read(descriptor)).is_err());
+}
+
+/// What a comparison says of a trimmed index after `change` of its text.
+fn compared(change: impl Fn(String) -> String) -> Result<Compared, String> {
+    let mut shelf = Shelf::default();
+    let text = format!("{{\"manifests\": [{}, {}, {}] }}", child("amd64"), child("arm64"), child("s390x"));
+    let root = shelf.put(MediaType::OCI_INDEX, &text);
+    let trimmed = shelf.put(MediaType::OCI_INDEX, &change(shelf.trimmed(&root, &["amd64", "s390x"]).unwrap()));
+    let read = |descriptor: &Descriptor| shelf.read(descriptor).unwrap();
+    compare((&root, &read(&root)), (&trimmed, &read(&trimmed)), &HashMap::new())
+}
+
+#[test]
+fn a_trimmed_index_is_compared_with_its_original() {
+    let good = compared(|text| text).unwrap();
+    assert_eq!((good.kept.len(), good.removed.len(), good.nested.len()), (2, 1, 0));
+    type Change = fn(String) -> String;
+    let rows: [(&str, Change, &str); 5] = [
+        ("another child", |text| text.replace("\"size\":7", "\"size\":8"), "is not listed in the original"),
+        ("another platform", |text| text.replace("s390x\"}", "riscv64\"}"), "is not listed in the original"),
+        (
+            "another order",
+            |text| {
+                let (a, s) = (child("amd64"), child("s390x"));
+                text.replace(&a, "A").replace(&s, &a).replace('A', &s)
+            },
+            "is not listed in the original",
+        ),
+        ("an annotation", |text| text.replacen('{', "{\"annotations\":{},", 1), "more than members was changed"),
+        ("white space", |text| text + "\n", "more than members was changed"),
+    ];
+    for (what, change, why) in rows {
+        let said = compared(change).unwrap_err();
+        assert!(said.contains(why), "{what}: {said}");
+    }
+}
+
+#[test]
+fn nested_indexes_are_compared_too() {
+    let mut shelf = Shelf::default();
+    let (root, _) = nested(&mut shelf, "");
+    let (image, made) = shelf.decide(&root, &["arm64"]).trim(|descriptor| shelf.read(descriptor)).unwrap();
+    made.iter().for_each(|made| _ = shelf.0.insert(made.descriptor.digest, made.bytes.clone()));
+    let read = |descriptor: &Descriptor| shelf.read(descriptor).unwrap();
+    let trimmed = image.trimmed.unwrap();
+    let originals = trimmed.indexes.iter().map(|index| (index.trimmed.digest, index.original.clone())).collect();
+    let compare = |index: &TrimmedIndex| {
+        let (before, after) = (read(&index.original), read(&index.trimmed));
+        compare((&index.original, &before), (&index.trimmed, &after), &originals)
+    };
+    let outer = compare(&trimmed.indexes[0]).unwrap();
+    assert_eq!(
+        outer.nested.iter().map(|index| index.trimmed.digest).collect::<Vec<_>>(),
+        [trimmed.indexes[1].trimmed.digest]
+    );
+    assert_eq!(compare(&outer.nested[0]).unwrap().removed.len(), 1);
 }

@@ -89,7 +89,8 @@ fn document(root: &Descriptor, indexes: &[TrimmedIndex], layers: Vec<Value>) -> 
     });
     let bytes = canonical(&witness).map_err(|error| Error::failed(error.to_string()))?;
     if count > LAYERS_MAX || bytes.len() as u64 > MANIFEST_SIZE_MAX {
-        let what = format!("the witness of the original index would have {count} layers, and at most {LAYERS_MAX} are made");
+        let what =
+            format!("the witness of the original index would have {count} layers, and at most {LAYERS_MAX} are made");
         return Err(Error::failed(what).help(
             "set signatures: {carry: none} for this image, or `index: sparse`: then its signatures travel as they are",
         ));
@@ -109,12 +110,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn add(
-        &mut self,
-        content: &Descriptor,
-        role: &str,
-        more: impl IntoIterator<Item = (&'static str, String)>,
-    ) {
+    fn add(&mut self, content: &Descriptor, role: &str, more: impl IntoIterator<Item = (&'static str, String)>) {
         if !self.seen.insert(content.digest) {
             return;
         }

@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_nothing() {
-        for text in ["", "{", "[", "{\"a\"", "{\"a\":", "{\"a\":1", "{1:2}", "[1", "[1 2]", "[\"", "[\"\\", "[}", "[,]", "{]"] {
+        for text in
+            ["", "{", "[", "{\"a\"", "{\"a\":", "{\"a\":1", "{1:2}", "[1", "[1 2]", "[\"", "[\"\\", "[}", "[,]", "{]"]
+        {
             assert!(members(text.as_bytes()).is_none() && elements(text.as_bytes()).is_none(), "{text:?}");
         }
     }
