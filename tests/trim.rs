@@ -132,6 +132,8 @@ async fn from_a_registry_to_a_registry() {
 
     let record = carried(&world, "world-1-1");
     assert_eq!((record["mode"].as_str(), record["leftOut"].as_array().unwrap().len()), (Some("trim"), 3));
+    let contents = std::fs::read(world.path("drive/world-1-1/bundle.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&contents).unwrap()["critical"], json!(["trimmed"]));
     assert!(record["leftOut"].as_array().unwrap().iter().all(|child| child["stub"] == false));
     let replayed = replay(&world, &format!("{}/m", world.target_at.address()), "world-1-1");
     assert_eq!(replayed["signatures"], json!({"expected": 2, "present": 2}), "the child's, and the witness");

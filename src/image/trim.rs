@@ -137,6 +137,33 @@ impl Image {
         Ok(made)
     }
 
+    /// Whether what is said about trimming agrees with itself.
+    ///
+    /// # Errors
+    ///
+    /// What does not, in words.
+    pub fn check_trimmed(&self) -> Result<(), &'static str> {
+        let Some(Trimmed { indexes, witness, .. }) = &self.trimmed else {
+            return if self.mode == IndexMode::Trim {
+                Err("nothing says from what its index was trimmed")
+            } else {
+                Ok(())
+            };
+        };
+        if self.mode != IndexMode::Trim || indexes.first().is_none_or(|index| index.trimmed.digest != self.root.digest)
+        {
+            return Err("its root is not the index that was trimmed");
+        }
+        let listed = |signature: &Signature| {
+            signature.descriptor.digest == witness.digest && signature.subject == self.root.digest
+        };
+        self.signatures
+            .iter()
+            .any(listed)
+            .then_some(())
+            .ok_or("the witness of its original is not among its signatures")
+    }
+
     /// Lets kept children name the indexes by what these became.
     fn point_to(&mut self, indexes: &[TrimmedIndex]) {
         let became: HashMap<Digest, &Descriptor> =

@@ -367,3 +367,22 @@ fn nested_indexes_are_compared_too() {
     );
     assert_eq!(compare(&outer.nested[0]).unwrap().removed.len(), 1);
 }
+
+#[test]
+fn what_is_said_about_trimming_agrees_with_itself() {
+    let mut shelf = Shelf::default();
+    let (root, _) = nested(&mut shelf, "");
+    let (image, _) = shelf.decide(&root, &["arm64"]).trim(|descriptor| shelf.read(descriptor)).unwrap();
+    assert_eq!(image.check_trimmed(), Ok(()));
+    let changed: [fn(&mut Image); 4] = [
+        |image| image.trimmed = None,
+        |image| image.mode = IndexMode::Sparse,
+        |image| image.root.digest = Digest::of(b"another"),
+        |image| image.signatures.clear(),
+    ];
+    for change in changed {
+        let mut image = image.clone();
+        change(&mut image);
+        assert!(image.check_trimmed().is_err());
+    }
+}

@@ -58,4 +58,5 @@ pub fn check(form: Form, layer: &Descriptor, payload: &[u8], signed: &Digest, ke
 const NOT_THIS_KEY: &str = "it is not a signature of this key";
 
 #[cfg(test)]
+#[path = "trust_tests.rs"]
 mod tests;

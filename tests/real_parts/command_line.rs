@@ -2,12 +2,13 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["plan"],
     &["pull"],
     &["export"],
     &["verify"],
     &["replay"],
+    &["inspect"],
     &["serve"],
     &["login", "check"],
     &["key", "generate"],
