@@ -8,12 +8,14 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
-use sealift::bundle::SigningKey;
+use sealift::bundle::{BundleReader, PublicKey, SigningKey};
 use sealift::oci::manifest::Content;
 use sealift::oci::{Descriptor, Digest, Manifest, MediaType, Name};
 use sealift::sample::{ImageBuilder, SampleImage, seed};
-use sealift::serve::{MemoryShelf, Running, Shelf};
+use sealift::serve::{BundleShelf, MemoryShelf, Running, Shelf, StoreShelf};
+use sealift::store::{Access, Store};
 use serde_json::{Value, json};
 use support::{StrictRegistry, World};
 
@@ -37,8 +39,8 @@ impl Vendor {
 
     /// Three platforms with attestations, a child without one, a signature and a bill of materials of the index, and one of
     /// a child.
-    fn image(self: &std::sync::Arc<Self>) -> SampleImage {
-        let vendor = std::sync::Arc::clone(self);
+    fn image(self: &Arc<Self>) -> SampleImage {
+        let vendor = Arc::clone(self);
         let sign = move |payload: &[u8]| {
             use base64::Engine;
             base64::engine::general_purpose::STANDARD.decode(vendor.key.sign(payload).unwrap().trim()).unwrap()
@@ -64,8 +66,8 @@ impl Vendor {
     }
 }
 
-fn vendor() -> (std::sync::Arc<Vendor>, SampleImage) {
-    let vendor = std::sync::Arc::new(Vendor::new());
+fn vendor() -> (Arc<Vendor>, SampleImage) {
+    let vendor = Arc::new(Vendor::new());
     let image = vendor.image();
     (vendor, image)
 }
@@ -169,9 +171,17 @@ async fn from_a_registry_to_a_registry() {
     }
 
     let at = format!("{}/{repository}:1", world.target_at.address());
-    for (what, more) in
-        [(at.as_str(), &[][..]), ("store", &[]), ("drive/world-1-1", &["--key", "exporter.pub"]), ("unpacked", &[])]
-    {
+    let (of_store, of_bundle) = served(&world).await;
+    let below = repository.strip_prefix("m/").unwrap();
+    let [from_store, from_bundle] = [&of_store, &of_bundle].map(|served| format!("{}/{below}:1", served.address()));
+    for (what, more) in [
+        (at.as_str(), &[][..]),
+        (&from_store, &[]),
+        (&from_bundle, &[]),
+        ("store", &[]),
+        ("drive/world-1-1", &["--key", "exporter.pub"]),
+        ("unpacked", &[]),
+    ] {
         if what == "unpacked" {
             unpack(&world);
         }
@@ -198,6 +208,21 @@ async fn from_a_registry_to_a_registry() {
         assert_eq!(other.status, Some(5), "{what}: {}", other.out);
         assert!(other.out.contains("NOT signed") && other.out.contains("not a signature of this key"), "{}", other.out);
     }
+}
+
+/// Registries over the store and the bundle, which show the original as no manifest.
+async fn served(world: &World) -> (Running, Running) {
+    let store = Store::open(&world.path("store"), Access::Shared).unwrap();
+    let shelf = StoreShelf::new(Arc::new(store), false).unwrap();
+    let key = PublicKey::load(&world.path("exporter.pub")).unwrap();
+    let reader = BundleReader::open(&[world.path("drive/world-1-1")], &[key]).unwrap();
+    let bundle = BundleShelf::new(Arc::new(reader)).unwrap();
+    let [repository] = &shelf.repositories().unwrap()[..] else { panic!() };
+    let original = carried(world, "world-1-1")["trimmed"]["indexes"][0]["original"].clone();
+    let original = Name::Digest(digest(&original));
+    assert_eq!(shelf.resolve(repository, &original).unwrap(), None);
+    assert_eq!(bundle.resolve(repository, &original).unwrap(), None);
+    (Running::start(Arc::new(shelf)).await.unwrap(), Running::start(Arc::new(bundle)).await.unwrap())
 }
 
 /// The bundle as the layout that it is.
@@ -231,8 +256,10 @@ async fn every_night_makes_the_same_bytes_and_a_later_platform_moves_what_is_mis
         assert!(read("drive") == read("drive2"), "{volume}");
     }
     assert_eq!(export["bundle"], again["bundle"]);
-    // The next night: nothing is new, and it is the same bundle.
+    // The next night: nothing is new, and it is the same bundle. So it is with a catalog that was made anew.
     assert_eq!(json(&world, &["pull", "world.yaml"])["reports"][0]["fetchedBlobs"], 0);
+    assert_eq!(json(&world, &EXPORT)["bundle"], "world-1-1");
+    assert_eq!(json(&world, &["pull", "world.yaml", "--rebuild"])["reports"][0]["fetchedBlobs"], 0);
     assert_eq!(json(&world, &EXPORT)["bundle"], "world-1-1");
     let to = format!("{}/m", world.target_at.address());
     replay(&world, &to, "world-1-1");
@@ -431,7 +458,7 @@ async fn a_forged_index_with_a_true_witness_is_found_out() {
 /// An index that was not touched, in all places; foreign layers, stubs and what was left out are shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sparse_image_is_shown_as_what_it_is() {
-    let vendor = std::sync::Arc::new(Vendor::new());
+    let vendor = Arc::new(Vendor::new());
     let image = vendor.image();
     let world = World::new(&[("app", &image)]).await;
     let windows = ImageBuilder::new()
@@ -445,7 +472,7 @@ async fn a_sparse_image_is_shown_as_what_it_is() {
     let shelf = MemoryShelf::default();
     let tag = "1".parse().unwrap();
     seed(shelf.writer().unwrap(), "win", Some(&tag), &windows).unwrap();
-    let registry = Running::start(std::sync::Arc::new(shelf)).await.unwrap();
+    let registry = Running::start(Arc::new(shelf)).await.unwrap();
     write_spec(&world, "linux/amd64", "");
     json(&world, &["pull", "world.yaml"]);
     world.run(&EXPORT).ok();

@@ -66,7 +66,7 @@ pub struct Image {
     pub foreign: Vec<ForeignLayer>,
     /// What the root was made from, where it is a trimmed index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trimmed: Option<Trimmed>,
+    pub trimmed: Option<Box<Trimmed>>,
 }
 
 /// A child that comes along.

@@ -61,8 +61,8 @@ impl Made {
 enum Fate {
     Kept,
     Removed,
-    /// It is an index that was trimmed too.
-    Became(Descriptor),
+    /// It is an index that was trimmed too: its digest and size now.
+    Became(Digest, u64),
 }
 
 impl Image {
@@ -91,7 +91,8 @@ impl Image {
             form: SignatureForm::Referrer,
             tag: None,
         });
-        self.trimmed = Some(Trimmed { indexes, witness: witness.descriptor.clone(), signatures: witnessed });
+        let trimmed = Trimmed { indexes, witness: witness.descriptor.clone(), signatures: witnessed };
+        self.trimmed = Some(Box::new(trimmed));
         made.push(Made::new(MediaType::OCI_EMPTY, witness::EMPTY));
         made.push(witness);
         Ok((self, made))
@@ -100,7 +101,8 @@ impl Image {
     /// The decision about the untouched index from which this one was made: all of it is to be had at the source.
     #[must_use]
     pub fn before_trim(mut self) -> Image {
-        let Some(Trimmed { indexes, witness, signatures }) = self.trimmed.take() else { return self };
+        let Some(trimmed) = self.trimmed.take() else { return self };
+        let Trimmed { indexes, witness, signatures } = *trimmed;
         let back: Vec<TrimmedIndex> = indexes
             .into_iter()
             .map(|TrimmedIndex { original, trimmed }| TrimmedIndex { original: trimmed, trimmed: original })
@@ -143,7 +145,7 @@ impl Image {
     ///
     /// What does not, in words.
     pub fn check_trimmed(&self) -> Result<(), &'static str> {
-        let Some(Trimmed { indexes, witness, .. }) = &self.trimmed else {
+        let Some(Trimmed { indexes, witness, .. }) = self.trimmed.as_deref() else {
             return if self.mode == IndexMode::Trim {
                 Err("nothing says from what its index was trimmed")
             } else {
@@ -287,7 +289,7 @@ impl<'a, R: Fn(&Descriptor) -> Result<Bytes>> Trimmer<'a, R> {
             return Ok(Fate::Kept);
         }
         let became = self.index(child, depth + 1)?;
-        Ok(if became.digest == child.digest { Fate::Kept } else { Fate::Became(became) })
+        Ok(if became.digest == child.digest { Fate::Kept } else { Fate::Became(became.digest, became.size) })
     }
 }
 
@@ -337,7 +339,7 @@ pub fn compare(
                     Fate::Kept
                 } else {
                     compared.nested.push(TrimmedIndex { original: child.clone(), trimmed: after.clone() });
-                    Fate::Became(after.clone())
+                    Fate::Became(after.digest, after.size)
                 }
             }
         });
@@ -357,7 +359,7 @@ pub fn compare(
 fn check(trimmed: &Descriptor, text: &[u8], original: &Manifest, fates: &[Fate]) -> Result<()> {
     let expected = original.children().iter().zip(fates).filter_map(|(child, fate)| match fate {
         Fate::Kept => Some(child.clone()),
-        Fate::Became(became) => Some(Descriptor { digest: became.digest, size: became.size, ..child.clone() }),
+        Fate::Became(digest, size) => Some(Descriptor { digest: *digest, size: *size, ..child.clone() }),
         Fate::Removed => None,
     });
     match parse(trimmed, text)?.children() == expected.collect::<Vec<_>>() {
@@ -393,7 +395,7 @@ fn cut(index: &[u8], fates: &[Fate]) -> Result<Vec<u8>> {
         empty = false;
         let member = text.get(element.clone()).ok_or_else(odd)?;
         match fate {
-            Fate::Became(became) => out.extend(renamed(member, became)?),
+            Fate::Became(digest, size) => out.extend(renamed(member, digest, *size)?),
             _ => out.extend_from_slice(member),
         }
     }
@@ -402,13 +404,13 @@ fn cut(index: &[u8], fates: &[Fate]) -> Result<Vec<u8>> {
 }
 
 /// A descriptor's text with another digest and size.
-fn renamed(member: &[u8], became: &Descriptor) -> Result<Vec<u8>> {
+fn renamed(member: &[u8], digest: &Digest, size: u64) -> Result<Vec<u8>> {
     let odd = || Error::verification("the entry of a nested index cannot be followed").help(INSTEAD);
     let mut changes = Vec::new();
     for (name, place) in spans::members(member).ok_or_else(odd)? {
         match name.as_str() {
-            "digest" => changes.push((place, format!("\"{}\"", became.digest))),
-            "size" => changes.push((place, became.size.to_string())),
+            "digest" => changes.push((place, format!("\"{digest}\""))),
+            "size" => changes.push((place, size.to_string())),
             // Clients take what is embedded for the content: it would be that of the original.
             "data" => {
                 return Err(Error::failed("the entry of a nested index embeds its content (`data`)").help(INSTEAD));

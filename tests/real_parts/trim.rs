@@ -13,10 +13,40 @@ fn openssl(folder: &std::path::Path, arguments: &[&str]) -> Vec<u8> {
     ran.stdout
 }
 
-/// An image whose index has a signature in cosign's classic form, made by nothing but openssl.
+/// An image whose index has signatures in both of cosign's forms, each with a key of its own, made by nothing but openssl.
 fn signed_image(folder: &std::path::Path) -> SampleImage {
-    openssl(folder, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "vendor.pem"]);
-    openssl(folder, &["ec", "-in", "vendor.pem", "-pubout", "-out", "vendor.pub"]);
+    for name in ["vendor", "newer"] {
+        let (pem, public) = (format!("{name}.pem"), format!("{name}.pub"));
+        openssl(folder, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &pem]);
+        openssl(folder, &["ec", "-in", &pem, "-pubout", "-out", &public]);
+    }
+    // What refers to the index does not change it.
+    let unsigned = image(folder).build().unwrap();
+    image(folder).referrer(SIGSTORE, &sigstore_bundle(folder, &unsigned.root.digest)).build().unwrap()
+}
+
+const SIGSTORE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// What `cosign sign --key` of version 3 writes.
+fn sigstore_bundle(folder: &std::path::Path, signed: &Digest) -> Vec<u8> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let statement = serde_json::json!({
+        "_type": "https://in-toto.io/Statement/v1", "predicate": {}, "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        "subject": [{"digest": {"sha256": signed.hex()}}]
+    });
+    let (kind, body) = ("application/vnd.in-toto+json", statement.to_string());
+    std::fs::write(folder.join("statement"), format!("DSSEv1 {} {kind} {} {body}", kind.len(), body.len())).unwrap();
+    let signature = openssl(folder, &["dgst", "-sha256", "-sign", "newer.pem", "statement"]);
+    let bundle = serde_json::json!({
+        "mediaType": SIGSTORE, "verificationMaterial": {"publicKey": {"hint": ""}, "tlogEntries": []},
+        "dsseEnvelope": {"payload": STANDARD.encode(&body), "payloadType": kind,
+            "signatures": [{"sig": STANDARD.encode(signature)}]}
+    });
+    bundle.to_string().into_bytes()
+}
+
+fn image(folder: &std::path::Path) -> ImageBuilder {
     let own = folder.to_owned();
     let sign = move |payload: &[u8]| {
         std::fs::write(own.join("payload"), payload).unwrap();
@@ -33,8 +63,6 @@ fn signed_image(folder: &std::path::Path) -> SampleImage {
         .random_layer(200_000, 3)
         .referrer("application/spdx+json", b"{\"name\":\"index\"}")
         .cosign_tag("registry.example/team/app", sign)
-        .build()
-        .unwrap()
 }
 
 #[tokio::test]
@@ -80,6 +108,11 @@ async fn the_signature_of_the_original_verifies_through_the_witness() {
     assert_eq!(inspected["problems"], serde_json::json!([]));
     assert_eq!(inspected["verification"]["signed"], image.root.digest.to_string());
     assert_eq!(inspected["verification"]["good"], true);
+    let newer = keys.path().join("newer.pub").display().to_string();
+    let report = machine.json(&["inspect", &at, "--verify-key", &newer]).await;
+    let good = &report["images"][0]["verification"]["signatures"];
+    let good = good.as_array().unwrap().iter().find(|checked| checked["result"] == "signed").unwrap();
+    assert_eq!(good["form"], "sigstore-bundle");
     assert_eq!(inspected["witnesses"][0]["removed"].as_array().unwrap().len(), 2);
     machine.run_to(5, &["inspect", &at, "--verify-key", "keys/exporter.pub"]).await;
 
