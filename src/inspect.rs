@@ -22,7 +22,7 @@ pub use place::{BundlePlace, Place, StorePlace};
 pub use signatures::{CheckedSignature, InspectedSignature, Outcome, Verification};
 pub use witness::{InspectedWitness, RemovedChild};
 
-use place::Found;
+use place::{Found, Look};
 
 /// What is to be looked at, and with what.
 #[derive(Default)]
@@ -149,6 +149,7 @@ fn is_named(found: &Found, name: &str) -> bool {
 }
 
 async fn image(place: &Place, found: Found, wanted: &Wanted<'_>) -> Result<InspectedImage> {
+    let place = &Look::at(place);
     let mut problems = Vec::new();
     let manifests::Walked { root, artifact_type, manifests, present } =
         manifests::walk(place, &found, &mut problems).await?;

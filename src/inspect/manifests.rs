@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
-use super::place::{Found, Place, parse};
+use super::place::{Found, Look, parse};
 use crate::error::{Error, Kind, Result};
 use crate::image::ForeignDecision;
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX, config_platform};
@@ -14,10 +14,6 @@ use crate::oci::{Descriptor, Digest, Manifest};
 
 /// The most manifests of one image that are looked at.
 const MANIFESTS_MAX: usize = 10_000;
-
-/// The most configs and layers of one image that are looked for: real ones have some hundred, and a registry is asked once
-/// for each.
-const BLOBS_MAX: usize = 100_000;
 
 /// Manifests that are looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -118,7 +114,7 @@ struct Listed {
     parent: Option<Digest>,
 }
 
-pub(super) async fn walk(place: &Place, found: &Found, problems: &mut Vec<String>) -> Result<Walked> {
+pub(super) async fn walk(place: &Look<'_>, found: &Found, problems: &mut Vec<String>) -> Result<Walked> {
     let bytes = place.manifest(&found.root).await?.ok_or_else(|| {
         Error::new(Kind::Failed, format!("manifest {} is not there", found.root.digest)).help("pull or copy it again")
     })?;
@@ -131,13 +127,9 @@ pub(super) async fn walk(place: &Place, found: &Found, problems: &mut Vec<String
     let foreign = foreign_decisions(found);
     let looked = listed.iter().map(|listed| look_at(place, found, listed, &foreign));
     let mut looked = stream::iter(looked.collect::<Vec<_>>()).buffered(AT_ONCE);
-    let (mut manifests, mut blobs) = (Vec::with_capacity(listed.len()), 0);
+    let mut manifests = Vec::with_capacity(listed.len());
     while let Some(next) = looked.next().await {
         let (manifest, problem) = next?;
-        blobs += manifest.blobs;
-        if blobs > BLOBS_MAX as u64 {
-            return Err(Error::verification(format!("the image lists more than {BLOBS_MAX} configs and layers")));
-        }
         problems.extend(problem);
         manifests.push(manifest);
     }
@@ -152,7 +144,12 @@ pub(super) async fn walk(place: &Place, found: &Found, problems: &mut Vec<String
 }
 
 /// All children, those of nested indexes too.
-async fn list(place: &Place, root: &Descriptor, index: &Manifest, problems: &mut Vec<String>) -> Result<Vec<Listed>> {
+async fn list(
+    place: &Look<'_>,
+    root: &Descriptor,
+    index: &Manifest,
+    problems: &mut Vec<String>,
+) -> Result<Vec<Listed>> {
     let (mut listed, mut opened) = (Vec::new(), HashSet::from([root.digest]));
     let mut open = vec![(root.digest, index.clone(), 1)];
     while let Some((parent, index, depth)) = open.pop() {
@@ -196,7 +193,7 @@ fn foreign_decisions(found: &Found) -> HashMap<(Digest, Digest), ForeignDecision
 
 /// What is here of one manifest, and what is wrong with it.
 async fn look_at(
-    place: &Place,
+    place: &Look<'_>,
     found: &Found,
     listed: &Listed,
     foreign: &HashMap<(Digest, Digest), ForeignDecision>,
@@ -244,7 +241,7 @@ fn decision(found: &Found, descriptor: &Descriptor, parent: Option<Digest>) -> O
 }
 
 async fn look_at_blobs(
-    place: &Place,
+    place: &Look<'_>,
     manifest: &Manifest,
     decisions: &HashMap<(Digest, Digest), ForeignDecision>,
     looked: &mut InspectedManifest,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -27,6 +28,61 @@ pub enum Place {
     Bundle(BundlePlace),
     /// An OCI image layout of whatever origin.
     Layout(Layout),
+}
+
+/// How many manifests, configs and layers of one image are asked for: real ones have some hundred, and a registry is asked
+/// once for each.
+const ASKED_MAX: u64 = 100_000;
+
+/// How many bytes of documents of one image are read: thousands of times what real ones have.
+const READ_MAX: u64 = 512 * 1024 * 1024;
+
+/// A place while one image is looked at: what a hostile one may cost ends here.
+pub(super) struct Look<'a> {
+    place: &'a Place,
+    asked: AtomicU64,
+    read: AtomicU64,
+}
+
+impl<'a> Look<'a> {
+    pub fn at(place: &'a Place) -> Self {
+        Look { place, asked: AtomicU64::new(0), read: AtomicU64::new(0) }
+    }
+
+    /// The bytes of a manifest, compared with its digest and length; `None` where it is not here.
+    pub async fn manifest(&self, descriptor: &Descriptor) -> Result<Option<Bytes>> {
+        self.count(descriptor.size.min(MANIFEST_SIZE_MAX))?;
+        self.place.manifest(descriptor).await
+    }
+
+    /// Whether a blob is here, by its name and length.
+    pub async fn has(&self, blob: &Descriptor) -> Result<bool> {
+        self.count(0)?;
+        self.place.has(blob).await
+    }
+
+    /// The bytes of a small blob, compared with its digest and length; `None` where it is not here.
+    pub async fn blob(&self, blob: &Descriptor) -> Result<Option<Bytes>> {
+        self.count(blob.size.min(CONFIG_SIZE_MAX))?;
+        self.place.blob(blob).await
+    }
+
+    /// What speaks about `subject`, a part of the image `of`.
+    pub async fn signatures(&self, of: &Found, subject: &Digest) -> Result<Vec<Signature>> {
+        self.count(0)?;
+        self.place.signatures(of, subject).await
+    }
+
+    fn count(&self, bytes: u64) -> Result<()> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let read = self.read.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if asked <= ASKED_MAX && read <= READ_MAX {
+            return Ok(());
+        }
+        let what =
+            format!("the image asks for more than {ASKED_MAX} documents and blobs, or {} MiB of them", READ_MAX >> 20);
+        Err(Error::failed(what).help("no sound image does: ask where it comes from, or have it removed"))
+    }
 }
 
 /// An image under its names, before anything of it is looked at.
@@ -174,7 +230,7 @@ impl Place {
     }
 
     /// The bytes of a manifest, compared with its digest and length; `None` where it is not here.
-    pub(super) async fn manifest(&self, descriptor: &Descriptor) -> Result<Option<Bytes>> {
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Option<Bytes>> {
         match self {
             Place::Registry(remote, _) => {
                 let found = remote.get_manifest(&Name::from(descriptor.digest), Some(descriptor)).await?;
@@ -185,7 +241,7 @@ impl Place {
     }
 
     /// Whether a blob is here, by its name and length.
-    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool> {
+    async fn has(&self, blob: &Descriptor) -> Result<bool> {
         match self {
             Place::Registry(remote, _) => {
                 Ok(remote.blob_exists(&blob.digest).await?.is_some_and(|size| size == blob.size))
@@ -195,7 +251,7 @@ impl Place {
     }
 
     /// The bytes of a small blob, compared with its digest and length; `None` where it is not here.
-    pub(super) async fn blob(&self, blob: &Descriptor) -> Result<Option<Bytes>> {
+    async fn blob(&self, blob: &Descriptor) -> Result<Option<Bytes>> {
         let Place::Registry(remote, _) = self else { return self.file(blob, CONFIG_SIZE_MAX) };
         if blob.size > CONFIG_SIZE_MAX {
             return Err(too_large(blob, CONFIG_SIZE_MAX));
@@ -209,7 +265,7 @@ impl Place {
     }
 
     /// What speaks about `subject`, a part of the image `of`.
-    pub(super) async fn signatures(&self, of: &Found, subject: &Digest) -> Result<Vec<Signature>> {
+    async fn signatures(&self, of: &Found, subject: &Digest) -> Result<Vec<Signature>> {
         match (self, &of.decided) {
             (Place::Registry(remote, _), _) => of_registry(remote, subject).await,
             (Place::Layout(layout), _) => Ok(layout.signatures(subject)),

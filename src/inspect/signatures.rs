@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::place::{Found, Place, parse};
+use super::place::{Found, Look, parse};
 use super::witness::Read as ReadWitness;
 use crate::bundle::PublicKey;
 use crate::error::{Error, Kind, Result};
@@ -103,7 +103,7 @@ pub(super) struct Read {
 
 /// Everything that speaks about `subjects`, or about what speaks about them.
 pub(super) async fn find(
-    place: &Place,
+    place: &Look<'_>,
     found: &Found,
     subjects: &[Digest],
     problems: &mut Vec<String>,
@@ -151,7 +151,7 @@ pub(super) async fn find(
 
 /// The manifest of a signature, and whether all of it is here.
 async fn look_at(
-    place: &Place,
+    place: &Look<'_>,
     signature: &Descriptor,
     problems: &mut Vec<String>,
 ) -> Result<(Option<Manifest>, bool)> {
@@ -180,7 +180,7 @@ async fn look_at(
 /// Checks with `key` what has to be signed: the root, or of a trimmed index the original, through a witness whose link is
 /// good.
 pub(super) async fn verify(
-    place: &Place,
+    place: &Look<'_>,
     root: &Digest,
     signatures: &[Read],
     witnesses: &[ReadWitness],
@@ -205,7 +205,7 @@ pub(super) async fn verify(
 }
 
 async fn check_all(
-    place: &Place,
+    place: &Look<'_>,
     signed: &Digest,
     manifests: impl Iterator<Item = (Digest, &Manifest)>,
     key: &PublicKey,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::manifests::Root;
-use super::place::{Found, Place, parse};
+use super::place::{Found, Look, parse};
 use super::signatures::Read as ReadSignature;
 use crate::error::{Error, Kind, Result};
 use crate::image::{Compared, IndexMode, TrimmedIndex, Witness, compare};
@@ -62,7 +62,7 @@ impl Read {
 
 /// Reads the witnesses of `root`, and compares each with what is here.
 pub(super) async fn check(
-    place: &Place,
+    place: &Look<'_>,
     found: &Found,
     root: &Root,
     signatures: &[ReadSignature],
@@ -96,7 +96,7 @@ fn missing(found: &Found, witnesses: &[Read]) -> Option<String> {
 }
 
 async fn read_one(
-    place: &Place,
+    place: &Look<'_>,
     root: &Root,
     digest: Digest,
     manifest: &Manifest,
@@ -113,7 +113,7 @@ async fn read_one(
     Ok(read)
 }
 
-async fn follow(place: &Place, root: &Root, manifest: &Manifest, read: &mut Read) -> Result<()> {
+async fn follow(place: &Look<'_>, root: &Root, manifest: &Manifest, read: &mut Read) -> Result<()> {
     if manifest.subject.as_ref().is_none_or(|subject| subject.digest != root.descriptor.digest) {
         return Err(Error::verification("it refers to another manifest"));
     }
@@ -133,7 +133,7 @@ async fn follow(place: &Place, root: &Root, manifest: &Manifest, read: &mut Read
 }
 
 /// Compares the root with its original, and trimmed indexes in it with theirs.
-async fn compare_all(place: &Place, root: &Root, witness: &Witness, read: &mut Read) -> Result<()> {
+async fn compare_all(place: &Look<'_>, root: &Root, witness: &Witness, read: &mut Read) -> Result<()> {
     let mut open = vec![(TrimmedIndex { original: witness.original.clone(), trimmed: root.descriptor.clone() }, 1)];
     let mut done: HashMap<Digest, Digest> = HashMap::new();
     while let Some((TrimmedIndex { original, trimmed }, depth)) = open.pop() {
@@ -164,7 +164,7 @@ async fn compare_all(place: &Place, root: &Root, witness: &Witness, read: &mut R
 }
 
 /// The bytes of a layer of the witness.
-async fn layer(place: &Place, content: &Descriptor) -> Result<bytes::Bytes> {
+async fn layer(place: &Look<'_>, content: &Descriptor) -> Result<bytes::Bytes> {
     let bytes = place.blob(content).await?;
     bytes.ok_or_else(|| Error::verification(format!("its layer {} is not here", content.digest)))
 }
