@@ -1,4 +1,4 @@
-//! Inspect: what an image is, what is here of it, and whether what is said about it is true. It changes nothing.
+//! Inspect: what an image is, what is here of it, and whether what is said about it is true. It changes no image.
 //!
 //! A child is here when its config and its layers are, never because its manifest is known. Of a trimmed index, the link to
 //! its original is followed through the witness, byte for byte; signatures are checked with a key where one is named.

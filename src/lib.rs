@@ -9,7 +9,7 @@
 //! export (stream of a Store, key)         -> bundle         signed, on a drive; or a layout for other tools
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
-//! inspect (registry, store, bundle, ...)  -> InspectReport  changes nothing
+//! inspect (registry, store, bundle, ...)  -> InspectReport  changes no image
 //! ```
 
 pub mod cli;

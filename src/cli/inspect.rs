@@ -44,8 +44,13 @@ pub(super) struct InspectArguments {
     config: ConfigArgument,
 }
 
+/// What `--verify-key` takes.
+const WHICH_KEY: &str =
+    "name the public key of who signs the images, as `cosign generate-key-pair` writes it: ECDSA on P-256, in PEM";
+
 pub(super) async fn run(arguments: InspectArguments, output: Output) -> Result<Option<Kind>> {
-    let key = arguments.verify_key.as_deref().map(PublicKey::load).transpose()?;
+    let load = |file: &Path| PublicKey::load(file).map_err(|error| error.help_first(WHICH_KEY));
+    let key = arguments.verify_key.as_deref().map(load).transpose()?;
     let place = place(&arguments)?;
     let wanted = Wanted { image: arguments.image.as_deref(), key: key.as_ref() };
     let report = inspect(&place, &arguments.what, &wanted).await?;

@@ -185,6 +185,7 @@ fn hostile_documents_are_refused() {
         ("two digests", format!("{{\"manifests\":[{},{b}]}}", a.replacen('{', "{\"size\":7,", 1))),
         ("deep", format!("{{\"manifests\":[{a},{b}],\"x\":{}1{}}}", "[".repeat(200), "]".repeat(200))),
         ("no JSON behind", format!("{{\"manifests\":[{a},{b}]}}]")),
+        ("huge", format!("{{\"manifests\":[{a},{b}]{}}}", " ".repeat(4 << 20))),
         ("a list of texts", "{\"manifests\":[\"a\"]}".to_owned()),
     ];
     for (what, text) in rows {
