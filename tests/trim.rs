@@ -511,3 +511,58 @@ async fn a_sparse_image_is_shown_as_what_it_is() {
     let said = world.run(&["inspect", "store", "--image", "registry.example/other"]);
     assert!(said.status == Some(2) && said.err.contains("the first that are here"), "{}", said.err);
 }
+
+/// An index of indexes: of the first one platform is kept, of the second none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_indexes_are_trimmed_too_and_what_would_be_empty_is_left_out() {
+    let platform = |builder: ImageBuilder, architecture: &str, number| {
+        builder.platform("linux", architecture, "").random_layer(2_000, number)
+    };
+    let first = platform(platform(ImageBuilder::new(), "amd64", 1), "arm64", 2).build().unwrap();
+    let second = platform(platform(ImageBuilder::new(), "s390x", 3), "ppc64le", 4).build().unwrap();
+    let world = World::new(&[]).await;
+    let writer = Shelf::writer(&world.source).unwrap();
+    for image in [&first, &second] {
+        seed(writer, "app", None, image).unwrap();
+    }
+    // Written as nobody else would.
+    let entry = |image: &SampleImage| {
+        format!(
+            "\n   {{\"size\" : {}, \"mediaType\":\"{}\",\"digest\": \"{}\", \"annotations\": {{\"a\": \"\\u00e9\"}} }}",
+            image.root.size, image.root.media_type, image.root.digest
+        )
+    };
+    let text = format!("{{\"manifests\" : [{} ,{}\n ], \"schemaVersion\": 2 }}\n", entry(&first), entry(&second));
+    let root = Descriptor::of(MediaType::OCI_INDEX, text.as_bytes());
+    writer.put_manifest("app", Some(&"1".parse().unwrap()), &root, text.as_bytes()).unwrap();
+    trim_spec(&world, "linux/amd64");
+    assert_eq!(json(&world, &["pull", "world.yaml"])["reports"][0]["complete"], 1);
+    world.run(&EXPORT).ok();
+    let record = carried(&world, "world-1-1");
+    assert_eq!(record["kept"].as_array().unwrap().len(), 2, "an index and its child");
+    assert_eq!(record["leftOut"].as_array().unwrap().len(), 1 + 1 + 2, "arm64, the other index and its children");
+    assert_eq!(record["trimmed"]["indexes"].as_array().unwrap().len(), 2);
+
+    let strict = StrictRegistry::start().await;
+    let to = format!("{}/m", strict.host());
+    assert_eq!(replay(&world, &to, "world-1-1")["problem"], Value::Null);
+    replay(&world, &format!("{}/m", world.target_at.address()), "world-1-1");
+    let (found, _) = manifest(&world.target, &target_name(&world), &Name::Tag("1".parse().unwrap()));
+    let inner = &record["trimmed"]["indexes"][1]["trimmed"];
+    let expected = text
+        .replace(&format!(" ,{}", entry(&second)), "")
+        .replace(&first.root.digest.to_string(), inner["digest"].as_str().unwrap())
+        .replace(&format!("\"size\" : {}", first.root.size), &format!("\"size\" : {}", inner["size"]));
+    assert_eq!(String::from_utf8(world.target.manifest(&found).unwrap().to_vec()).unwrap(), expected);
+    let at = format!("{to}/{}/app:1", world.source_host().replace(':', "_"));
+    for what in [at.as_str(), "store"] {
+        let report = json(&world, &["inspect", what]);
+        let image = &report["images"][0];
+        assert_eq!((&image["problems"], &image["witnesses"][0]["linked"]), (&json!([]), &json!(true)), "{what}");
+        assert_eq!(image["witnesses"][0]["removed"].as_array().unwrap().len(), 2, "arm64, and the other index");
+    }
+    // From the plan alone, in another store.
+    world.run(&["plan", "world.yaml", "--out", "plan.json"]).ok();
+    let pulled = json(&world, &["pull", "--plan", "plan.json", "--store", "other"]);
+    assert_eq!(pulled["reports"][0]["complete"], 1, "{pulled}");
+}

@@ -187,7 +187,9 @@ fn divide(image: &Image, indexes: &[TrimmedIndex]) -> (Vec<Signature>, Vec<Signa
     let kept = image.kept.iter().map(|child| child.descriptor.digest).filter(|digest| !originals.contains(digest));
     let usual = speaking_of(kept.collect(), &image.signatures);
     let mut witnessed = speaking_of(originals, &image.signatures);
-    witnessed.sort_by(|a, b| (a.descriptor.digest, a.subject, &a.tag).cmp(&(b.descriptor.digest, b.subject, &b.tag)));
+    // One that is found in two ways is first named with its tag, which the witness keeps.
+    let order = |signature: &Signature| (signature.descriptor.digest, signature.subject, signature.tag.is_none());
+    witnessed.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.tag.cmp(&b.tag)));
     (usual, witnessed)
 }
 

@@ -1,5 +1,8 @@
 use std::collections::HashMap;
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
 use super::*;
 use crate::image::{LeftOut, Witness};
 use crate::oci::Tag;
@@ -385,5 +388,48 @@ fn what_is_said_about_trimming_agrees_with_itself() {
         let mut image = image.clone();
         change(&mut image);
         assert!(image.check_trimmed().is_err());
+    }
+}
+
+/// JSON that a member nobody knows may hold.
+fn anything() -> impl Strategy<Value = Value> {
+    let leaf =
+        prop_oneof![any::<i64>().prop_map(Value::from), any::<String>().prop_map(Value::from), Just(Value::Null)];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(("x[\"\\\\ ,\\]]{0,3}", inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// What a parser reads of the trimmed text is what it read of the original, without the removed members.
+    #[test]
+    fn whatever_the_document_holds_members_are_removed_and_nothing_else(
+        children in prop::collection::vec((any::<bool>(), anything()), 1..6),
+        others in prop::collection::vec(("x[a-z\"\\\\]{0,4}", anything()), 0..4),
+        pretty in any::<bool>(),
+    ) {
+        let entry = |(at, (keep, more)): (usize, &(bool, Value))| {
+            let architecture = if *keep { "amd64" } else { "arm64" };
+            json!({"xmore": more, "digest": Digest::of(&at.to_le_bytes()), "size": at,
+                "platform": {"os": "linux", "architecture": architecture}})
+        };
+        let entries: Vec<Value> = children.iter().enumerate().map(entry).collect();
+        let mut document: serde_json::Map<String, Value> = others.into_iter().collect();
+        document.insert("manifests".into(), entries.clone().into());
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let mut shelf = Shelf::default();
+        let root = shelf.put(MediaType::OCI_INDEX, &text);
+        let trimmed = shelf.trimmed(&root, &["amd64"]).unwrap();
+        let kept: Vec<Value> =
+            entries.into_iter().zip(&children).filter(|(_, (keep, _))| *keep).map(|(entry, _)| entry).collect();
+        document.insert("manifests".into(), kept.into());
+        prop_assert_eq!(serde_json::from_str::<Value>(&trimmed).unwrap(), Value::Object(document));
+        // What is left is trimmed already.
+        let again = shelf.put(MediaType::OCI_INDEX, &trimmed);
+        prop_assert_eq!(shelf.trimmed(&again, &["amd64"]).unwrap(), trimmed);
     }
 }

@@ -2,7 +2,7 @@
 //! made and kept in the store, as all manifests that a plan names.
 
 use super::Draft;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, Side};
 use crate::image::{Image, IndexMode};
 use crate::store::Store;
 use crate::store::records::Failure;
@@ -32,7 +32,7 @@ pub(super) fn trim(draft: &mut Draft, store: &Store) {
 }
 
 fn make(image: Image, store: &Store) -> Result<Image> {
-    let (image, made) = image.trim(|descriptor| store.manifest_bytes(descriptor))?;
+    let (image, made) = image.trim(|descriptor| store.manifest_bytes(descriptor)).on(Side::Source)?;
     made.iter().try_for_each(|made| store.put(&made.descriptor.digest, &made.bytes))?;
     Ok(image)
 }

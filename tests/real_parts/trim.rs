@@ -99,6 +99,10 @@ async fn the_signature_of_the_original_verifies_through_the_witness() {
         assert_eq!(target.manifest(child.digest).await, None, "{left_out}: there is no stub");
     }
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "amd64 and its attestation");
+    // This registry looks manifests up among blobs, and the original is a layer of the witness.
+    assert_eq!(target.manifest(image.root.digest).await.as_ref(), image.bytes(&image.root.digest));
+    let note = report["reports"][0]["notes"].to_string();
+    assert!(note.contains("1 of 1 images have a trimmed index"), "{note}");
 
     // From the target alone: the original, its signature, and the key that openssl made.
     let at = format!("{}/{}:1", sides.target.host(), sides.name_on_target("mirror", "team/app"));
