@@ -114,7 +114,7 @@ fn human(report: &InspectReport) -> String {
     let _ = match (report.images.len(), bad) {
         (0, _) => writeln!(text, "\nit names no image"),
         (_, 0) => Ok(()),
-        (_, bad) => writeln!(text, "\nbad: what is said about {} is not so", count(bad, "image")),
+        (all, bad) => writeln!(text, "\nbad: a check failed for {bad} of {}", count(all as u64, "image")),
     };
     text
 }

@@ -86,11 +86,12 @@ pub enum Outcome {
 impl Verification {
     /// What is wrong, where no signature is good.
     pub(super) fn problem(&self) -> Option<String> {
-        let what = match self.signatures.len() {
-            0 => "no signature of a form that is checked".to_owned(),
-            count => format!("none of {count} signatures is a good one"),
+        let why = match self.signatures.len() {
+            0 => "it has no signature in a form of cosign".to_owned(),
+            1 => "its signature is not a good one".to_owned(),
+            count => format!("none of its {count} signatures is a good one"),
         };
-        (!self.good).then(|| format!("{}: {what} of key {}", self.signed, self.key.short()))
+        (!self.good).then(|| format!("{} is not signed by key {}: {why}", self.signed, self.key.short()))
     }
 }
 
