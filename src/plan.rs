@@ -6,6 +6,7 @@
 mod bytes;
 mod far;
 mod fetch;
+mod foreign;
 mod pulls;
 mod signatures;
 mod walk;
@@ -30,6 +31,7 @@ use crate::store::records::{Failure, Run};
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
 use far::Far;
 use fetch::Fetcher;
+pub use foreign::UrlAccess;
 pub use pulls::CountedPulls;
 
 /// Tags of one entry that are looked up at the same time: no more than a registry is asked at once by default.
@@ -76,6 +78,9 @@ pub struct PlannedImage {
     pub tags: Vec<Tag>,
     /// What is kept of it, what is left out, and everything else that was decided.
     pub image: Image,
+    /// Where layers may be fetched that its registry does not have.
+    #[serde(default, skip_serializing_if = "UrlAccess::is_empty")]
+    pub urls: UrlAccess,
     /// When its signatures were looked up, in UTC.
     pub signatures_checked: String,
     /// The bytes of each platform.
@@ -157,6 +162,7 @@ impl Draft {
             Some(there) => {
                 there.tags.extend(drafted.tags);
                 there.image.merge(drafted.image);
+                there.urls.merge(drafted.urls);
             }
             None => self.images.push(drafted),
         }
@@ -167,6 +173,7 @@ impl Draft {
 struct Drafted {
     tags: Vec<Tag>,
     image: Image,
+    urls: UrlAccess,
     signatures_checked: String,
 }
 
@@ -226,7 +233,9 @@ impl ImagePlanner<'_> {
             match planned {
                 Ok(Some((image, signatures_checked))) => {
                     monitor.item(&subject);
-                    draft.add(Drafted { tags, image, signatures_checked });
+                    let urls = UrlAccess::of(&self.entry.foreign, &image);
+                    draft.notes.extend(foreign::notes(&image, &urls, |layer| self.fetcher.has(layer)));
+                    draft.add(Drafted { tags, image, urls, signatures_checked });
                 }
                 Ok(None) => {}
                 Err(error) => {

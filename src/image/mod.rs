@@ -138,6 +138,14 @@ pub struct ForeignLayer {
     /// The text that allows carrying it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledge: Option<String>,
+    /// It was to come along and could not be had: it stayed behind by accident, not on purpose.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unavailable: bool,
+}
+
+/// Members that are nearly always `false` are left out.
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What happens to a foreign layer.
@@ -161,6 +169,18 @@ pub enum Part {
     Root,
     /// A signature or another referrer.
     Signature,
+}
+
+impl ForeignLayer {
+    /// Whether it comes along.
+    pub fn comes_along(&self) -> bool {
+        self.decision == ForeignDecision::Include
+    }
+
+    /// Whether `other` is about the same layer of the same manifest.
+    fn is_of_same(&self, other: &ForeignLayer) -> bool {
+        self.manifest == other.manifest && self.descriptor.digest == other.descriptor.digest
+    }
 }
 
 impl Image {
@@ -239,7 +259,20 @@ impl Image {
         }
         add(&mut self.signatures, other.signatures);
         add(&mut self.absent, other.absent);
-        add(&mut self.foreign, other.foreign);
+        self.foreign.retain(|layer| !other.foreign.iter().any(|more| more.is_of_same(layer) && more.comes_along()));
+        for layer in other.foreign {
+            if !self.foreign.iter().any(|known| known.is_of_same(&layer)) {
+                self.foreign.push(layer);
+            }
+        }
+    }
+
+    /// Leaves foreign layers behind that were to come along and could not be had.
+    pub fn leave_behind(&mut self, layers: &HashSet<Digest>) {
+        let wanted = self.foreign.iter_mut().filter(|layer| layer.comes_along());
+        for layer in wanted.filter(|layer| layers.contains(&layer.descriptor.digest)) {
+            (layer.decision, layer.unavailable) = (ForeignDecision::Skip, true);
+        }
     }
 
     /// The configs and layers of everything that is kept, each once. `read` gives the manifests.

@@ -26,6 +26,9 @@ pub struct Totals {
     pub in_store: u64,
     /// Bytes of foreign layers that stay where their urls say.
     pub foreign_skipped: u64,
+    /// Bytes of foreign layers that come along; they are among those to be fetched or in the store too.
+    #[serde(default)]
+    pub foreign_included: u64,
     /// Bytes of left-out children, as far as their manifests are known.
     pub left_out: u64,
     /// Volumes that an export of everything needs, besides `meta.tar`; absent where they are too small for a layer.
@@ -47,6 +50,9 @@ pub struct ImageBytes {
     pub in_store: u64,
     /// Foreign layers that stay behind.
     pub foreign_skipped: u64,
+    /// Foreign layers that come along; they are among those to be fetched or in the store too.
+    #[serde(default)]
+    pub foreign_included: u64,
     /// Left-out children.
     pub left_out: u64,
 }
@@ -70,7 +76,7 @@ pub(super) fn sum(draft: &mut Draft, store: &Store, volume_size: Option<u64>) ->
     let mut sums = Sums { store, seen: HashSet::new(), layers: Vec::new() };
     let mut totals = Totals { manifest_pulls: draft.manifest_pulls, ..Totals::default() };
     let mut images = Vec::with_capacity(draft.images.len());
-    for Drafted { tags, image, signatures_checked } in std::mem::take(&mut draft.images) {
+    for Drafted { tags, image, urls, signatures_checked } in std::mem::take(&mut draft.images) {
         let (bytes, platforms) = match sums.image(&image) {
             Ok(sums) => sums,
             Err(error) => {
@@ -83,8 +89,9 @@ pub(super) fn sum(draft: &mut Draft, store: &Store, volume_size: Option<u64>) ->
         add(&mut totals.new, bytes.new);
         add(&mut totals.in_store, bytes.in_store);
         add(&mut totals.foreign_skipped, bytes.foreign_skipped);
+        add(&mut totals.foreign_included, bytes.foreign_included);
         add(&mut totals.left_out, bytes.left_out);
-        images.push(PlannedImage { tags, image, signatures_checked, platforms, bytes });
+        images.push(PlannedImage { tags, image, urls, signatures_checked, platforms, bytes });
     }
     let packing = pack(&[], &sums.layers, volume_size.unwrap_or(VOLUME_SIZE_DEFAULT));
     totals.volumes = packing.ok().map(|packing| packing.volumes.len() as u64 - 1);
@@ -122,7 +129,7 @@ impl Sums<'_> {
             let row = rows.entry((order, platform.clone())).or_insert_with(|| empty_row(&platform, false));
             add(&mut row.bytes, size);
         }
-        bytes.foreign_skipped = image.foreign.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
+        (bytes.foreign_skipped, bytes.foreign_included) = foreign(image);
         Ok((bytes, rows.into_values().collect()))
     }
 
@@ -151,6 +158,17 @@ impl Sums<'_> {
 /// Sizes are what manifests claim, and together they may claim more than there is.
 fn add(sum: &mut u64, bytes: u64) {
     *sum = sum.saturating_add(bytes);
+}
+
+/// The bytes of foreign layers that stay behind, and of those that come along; each once, whichever manifests list it.
+fn foreign(image: &crate::image::Image) -> (u64, u64) {
+    let (mut seen, mut skipped, mut included) = (HashSet::new(), 0, 0);
+    for layer in &image.foreign {
+        if seen.insert((layer.descriptor.digest, layer.comes_along())) {
+            add(if layer.comes_along() { &mut included } else { &mut skipped }, layer.descriptor.size);
+        }
+    }
+    (skipped, included)
 }
 
 fn empty_row(platform: &str, kept: bool) -> PlatformBytes {
