@@ -13,7 +13,7 @@ use crate::error::{Error, Problem, Result, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
 use crate::oci::elsewhere::{NotAsked, URLS_MAX};
-use crate::oci::{Address, Descriptor, Digest, Elsewhere, MediaType, Repository};
+use crate::oci::{Descriptor, Digest, Elsewhere, LayerUrl, MediaType, Repository};
 use crate::plan::{Plan, PlannedImage};
 use crate::store::Store;
 use crate::store::records::{Failure, Run, RunImage};
@@ -105,7 +105,7 @@ struct Needed {
     /// For each of them the images, by place in the plan, that need it.
     images: Vec<Vec<usize>>,
     /// For each of them where else it may be, in this order.
-    elsewhere: Vec<Vec<Result<Address, NotAsked>>>,
+    elsewhere: Vec<Vec<Result<LayerUrl, NotAsked>>>,
 }
 
 impl Needed {
@@ -157,7 +157,7 @@ struct Found {
     size: u64,
     from: Vec<Repository>,
     images: Vec<usize>,
-    elsewhere: Vec<Result<Address, NotAsked>>,
+    elsewhere: Vec<Result<LayerUrl, NotAsked>>,
 }
 
 #[derive(Default)]

@@ -214,7 +214,10 @@ async fn a_policy_that_comes_later_moves_exactly_what_is_missing() {
     let sizes: u64 = world.image.foreign.iter().map(|(layer, _)| layer.size).sum();
     assert_eq!((&plan["totals"]["new"], &plan["totals"]["foreignIncluded"]), (&sizes.into(), &sizes.into()));
     assert_eq!(plan["images"][0]["image"]["foreign"][0]["acknowledge"], "ticket LEGAL-1742");
-    let report = world.pull(0).await;
+    // A plan from a file knows the same hosts.
+    world.machine.ok(&["plan", "spec.yaml", "--store", "store", "--out", "plan.json"]).await;
+    let reports = world.machine.json(&["pull", "--plan", "plan.json", "--store", "store"]).await;
+    let report = &reports["reports"][0];
     assert_eq!((&report["fetchedBlobs"], &report["fetchedBytes"]), (&2.into(), &sizes.into()));
     let mut asked = world.files.asked();
     asked.sort();
@@ -302,7 +305,7 @@ async fn hosts_that_were_not_named_are_not_asked() {
     world.spec("policy: include, acknowledge: ticket LEGAL-1742, hosts: [vendor.example]");
     let plan = world.machine.json(&["plan", "spec.yaml", "--store", "store"]).await["plans"][0].clone();
     let notes = plan["notes"].to_string();
-    assert!(notes.contains("2 foreign layers are to come along") && notes.contains(&world.vendor), "{notes}");
+    assert!(notes.contains("no url may be asked: 2;") && notes.contains(&world.vendor), "{notes}");
     let report = world.pull(3).await;
     let left = report["leftBehind"].as_array().unwrap();
     assert_eq!(left.len(), 2, "{report}");

@@ -14,7 +14,7 @@ pub use parallel::{in_parallel, workers};
 pub use read::{each_piece, read_limited, read_piece};
 
 use crate::error::Result;
-use crate::oci::{Address, Descriptor, Repository, Tag};
+use crate::oci::{Descriptor, LayerUrl, Repository, Tag};
 
 /// The size of a chunk: the unit of checking, of resuming, and of saying where damage is.
 pub const CHUNK_SIZE: u64 = 16 * 1024 * 1024;
@@ -29,7 +29,7 @@ pub struct Work {
     /// Repositories, by preference, where a source that has repositories finds it.
     pub from: Vec<Repository>,
     /// The address outside of registries where it is fetched, instead of from a repository.
-    pub address: Option<Address>,
+    pub address: Option<LayerUrl>,
     /// How a target takes it.
     pub role: Role,
 }
@@ -42,7 +42,7 @@ impl Work {
     }
 
     /// The blob `descriptor`, from an address outside of registries.
-    pub fn at(address: Address, descriptor: Descriptor) -> Self {
+    pub fn at(address: LayerUrl, descriptor: Descriptor) -> Self {
         Work { address: Some(address), ..Work::whole(descriptor, Vec::new(), Role::Blob) }
     }
 }

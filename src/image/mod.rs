@@ -303,3 +303,56 @@ impl Image {
 pub fn platform_text(platform: Option<&Platform>) -> Option<String> {
     platform.map(ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    fn image(foreign: &[(&str, ForeignDecision)]) -> Image {
+        let of = |text: &str| Descriptor::of(MediaType::new("x"), text.as_bytes());
+        let layer = |(text, decision): &(&str, ForeignDecision)| ForeignLayer {
+            descriptor: of(text),
+            manifest: of("manifest").digest,
+            decision: *decision,
+            acknowledge: None,
+            unavailable: false,
+        };
+        Image {
+            repository: "r.example/a".into(),
+            root: of("manifest"),
+            mode: IndexMode::Full,
+            kept: Vec::new(),
+            left_out: Vec::new(),
+            signatures: Vec::new(),
+            absent: Vec::new(),
+            foreign: foreign.iter().map(layer).collect(),
+        }
+    }
+
+    /// Two entries of a spec may say different things of one image: what one of them wants comes along.
+    #[test]
+    fn a_foreign_layer_that_one_entry_wants_comes_along() {
+        use ForeignDecision::{Include, Skip};
+        let rows =
+            [(Skip, Skip, Skip), (Skip, Include, Include), (Include, Skip, Include), (Include, Include, Include)];
+        for (one, other, expected) in rows {
+            let mut merged = image(&[("a", one), ("b", Skip)]);
+            merged.merge(image(&[("a", other), ("c", Include)]));
+            let found: HashMap<Digest, ForeignDecision> =
+                merged.foreign.iter().map(|layer| (layer.descriptor.digest, layer.decision)).collect();
+            let expected = [("a", expected), ("b", Skip), ("c", Include)];
+            assert_eq!(found, expected.map(|(text, decision)| (Digest::of(text.as_bytes()), decision)).into());
+            assert_eq!(merged.foreign.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_had_is_told_from_what_was_skipped() {
+        use ForeignDecision::{Include, Skip};
+        let mut image = image(&[("a", Include), ("b", Include), ("c", Skip)]);
+        image.leave_behind(&["a", "c"].map(|text| Digest::of(text.as_bytes())).into());
+        let found: Vec<_> = image.foreign.iter().map(|layer| (layer.decision, layer.unavailable)).collect();
+        assert_eq!(found, [(Skip, true), (Include, false), (Skip, false)]);
+    }
+}

@@ -17,6 +17,9 @@ const HTTPS: u16 = 443;
 /// stores, to which they redirect, up to about 2000.
 pub const URL_LENGTH_MAX: usize = 4096;
 
+/// The longest host name (RFC 1035, section 2.3.4).
+const NAME_LENGTH_MAX: usize = 253;
+
 /// How many addresses of one layer are looked at. Real ones have one, of which two spellings at the most.
 pub const URLS_MAX: usize = 8;
 
@@ -52,7 +55,7 @@ pub struct Elsewhere {
 
 /// An address of a blob, and the rules that it and whatever it redirects to is held to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct LayerUrl {
     /// The address.
     pub url: Url,
     /// The rules.
@@ -85,9 +88,11 @@ pub enum NotAsked {
 }
 
 impl UrlHost {
-    /// The host of `url`; `None` for an address without one, or of a scheme whose port is not known.
+    /// The host of `url`; `None` for an address without one, or with a longer one than there are, or of a scheme whose port
+    /// is not known.
     pub fn of(url: &Url) -> Option<Self> {
-        Some(UrlHost { host: url.host()?.to_owned(), port: url.port_or_known_default()? })
+        let host = url.host().filter(|host| !matches!(host, Host::Domain(name) if name.len() > NAME_LENGTH_MAX))?;
+        Some(UrlHost { host: host.to_owned(), port: url.port_or_known_default()? })
     }
 
     /// Whether it is a loopback address or `localhost`.
@@ -174,14 +179,14 @@ impl Elsewhere {
     }
 
     /// The text of a descriptor as an address that may be asked.
-    pub fn address(self: &Arc<Self>, text: &str) -> Result<Address, NotAsked> {
+    pub fn address(self: &Arc<Self>, text: &str) -> Result<LayerUrl, NotAsked> {
         if text.len() > URL_LENGTH_MAX {
             return Err(NotAsked::TooLong);
         }
         let mut url = Url::parse(text).map_err(|_| NotAsked::NoAddress)?;
         self.check(&url)?;
         url.set_fragment(None);
-        Ok(Address { url, rules: Arc::clone(self) })
+        Ok(LayerUrl { url, rules: Arc::clone(self) })
     }
 
     /// Takes in what `other` names too.
@@ -295,6 +300,8 @@ mod tests {
             assert!(found.as_ref().is_err() || found.as_ref().is_ok_and(|found| found.url.fragment().is_none()));
             assert_eq!(found.map(drop), expected, "{text}");
         }
+        let name = format!("https://{}example/x", "a.".repeat(200));
+        assert_eq!(rules().address(&name).map(drop), Err(NotAsked::NoAddress));
         let long = format!("https://a.example/{}", "x".repeat(URL_LENGTH_MAX));
         assert_eq!(rules().address(&long).map(drop), Err(NotAsked::TooLong));
     }

@@ -12,7 +12,7 @@ pub mod reference;
 
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};
-pub use elsewhere::{Address, Elsewhere, UrlHost};
+pub use elsewhere::{Elsewhere, LayerUrl, UrlHost};
 pub use manifest::{CONFIG_SIZE_MAX, MANIFEST_SIZE_MAX, Manifest};
 pub use media_type::MediaType;
 pub use name::Name;

@@ -11,6 +11,9 @@ use crate::oci::manifest::Content;
 use crate::oci::{Descriptor, Digest, Elsewhere, Manifest};
 use crate::spec::{ForeignLayers, ForeignPolicy};
 
+/// How many hosts a note names.
+const HOSTS_MAX: usize = 20;
+
 /// Where the layers of an image may be fetched that its registry does not have, and which of them it must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -84,7 +87,7 @@ pub(super) fn notes(image: &Image, access: &UrlAccess, has: impl Fn(&Descriptor)
     let named = match hosts.is_empty() {
         true => "they have no urls".to_owned(),
         false => {
-            let hosts: Vec<String> = hosts.into_iter().collect();
+            let hosts: Vec<String> = hosts.into_iter().take(HOSTS_MAX).collect();
             format!(
                 "their urls are at {}; add that to `hosts` of foreignLayers if the registry does not have them",
                 hosts.join(", ")
@@ -92,7 +95,7 @@ pub(super) fn notes(image: &Image, access: &UrlAccess, has: impl Fn(&Descriptor)
         }
     };
     vec![format!(
-        "{}: {count} foreign layers are to come along, and no url of theirs may be asked: {named}",
+        "{}: foreign layers that are to come along, and of which no url may be asked: {count}; {named}",
         image.repository
     )]
 }

@@ -9,10 +9,13 @@ use crate::error::{Error, Kind, Problem, Side};
 use crate::image::Image;
 use crate::monitor::Monitor;
 use crate::oci::elsewhere::{NotAsked, URLS_MAX};
-use crate::oci::{Address, Digest};
+use crate::oci::{Digest, LayerUrl};
 use crate::plan::{Plan, PlannedImage};
 use crate::store::Store;
 use crate::store::records::Failure;
+
+/// The errors of how many places are told beside that of the last one.
+const TOLD_MAX: usize = 3;
 
 /// A blob that could not be had.
 pub(super) struct Missing {
@@ -27,7 +30,7 @@ pub(super) struct Missing {
 struct Sought {
     work: Work,
     images: Vec<usize>,
-    left: std::vec::IntoIter<Result<Address, NotAsked>>,
+    left: std::vec::IntoIter<Result<LayerUrl, NotAsked>>,
     errors: Vec<Error>,
 }
 
@@ -106,8 +109,11 @@ impl Sought {
         let error = match errors.is_empty() {
             true => last,
             false => {
-                let texts: Vec<String> = errors.iter().chain([&last]).map(ToString::to_string).collect();
                 let kind = Kind::first_of(errors.iter().chain([&last]).map(Error::kind)).unwrap_or(Kind::Failed);
+                let told = errors.iter().take(TOLD_MAX).map(ToString::to_string);
+                let more = errors.len().checked_sub(TOLD_MAX).filter(|&more| more > 0);
+                let more = more.map(|more| format!("{more} more places"));
+                let texts: Vec<String> = told.chain(more).chain([last.to_string()]).collect();
                 let joined = Error::new(kind, texts.join("; then "));
                 match last.help_text() {
                     Some(help) => joined.help(help),

@@ -16,7 +16,7 @@ use super::retry::Retry;
 use super::transport::{Network, Pool, Transport, is_loopback};
 use crate::config::{Config, RegistryConfig, RegistryLimits};
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Address, Registry, Repository, UrlHost};
+use crate::oci::{LayerUrl, Registry, Repository, UrlHost};
 
 /// Speaks to registries. Cheap to clone; all clones share connections, tokens and what was learnt.
 #[derive(Clone)]
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// How an address outside of registries is asked. Its host is used no more than the registry of that name.
-    pub(super) fn elsewhere(&self, address: &Address) -> (UrlSite, Transport) {
+    pub(super) fn elsewhere(&self, address: &LayerUrl) -> (UrlSite, Transport) {
         let transport = Transport::elsewhere(self.0.pool.clone(), &address.url, address.rules.clone());
         let host = UrlHost::of(&address.url);
         let known = host.as_ref().and_then(|host| self.sites().get(host).cloned());

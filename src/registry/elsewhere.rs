@@ -23,7 +23,7 @@ use super::transport::{Transport, host_of, read_body};
 use crate::content::Body;
 use crate::error::{Context, Error, Kind, Result, Side};
 use crate::oci::elsewhere::{NotAsked, URL_LENGTH_MAX};
-use crate::oci::{Address, Descriptor};
+use crate::oci::{Descriptor, LayerUrl};
 
 /// How many redirects are followed. Vendors' short links need one or two, and their object stores one more.
 const REDIRECTS_MAX: usize = 5;
@@ -44,7 +44,7 @@ pub(super) struct UrlSite {
 struct Door(Arc<Inner>);
 
 struct Inner {
-    address: Address,
+    address: LayerUrl,
     host: String,
     site: UrlSite,
     transport: Transport,
@@ -56,7 +56,7 @@ impl Client {
     /// Opens a blob at an address outside of registries; `None` when it is not there.
     pub(super) async fn open_elsewhere(
         &self,
-        address: &Address,
+        address: &LayerUrl,
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Option<Body>> {
@@ -164,5 +164,32 @@ fn refused(host: &str, why: &NotAsked) -> Error {
             "if {other} is where the vendor keeps its layers, add it to `hosts` of foreignLayers in the spec"
         )),
         _ => error.help(ASK_VENDOR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_never_gives_up_tls() {
+        let rows = [
+            ("https://a.example/x", "/y?z#w", Some("https://a.example/y?z")),
+            ("https://a.example/x", "//b.example/y", Some("https://b.example/y")),
+            ("https://a.example/x", "http://a.example/y", None),
+            // Also not for addresses that were opened.
+            ("https://127.0.0.1:9/x", "http://127.0.0.1:9/y", None),
+            ("https://a.example/x", "ftp://a.example/y", None),
+            ("http://127.0.0.1:9/x", "http://127.0.0.1:9/y", Some("http://127.0.0.1:9/y")),
+            ("https://a.example/x", "https://", None),
+            ("https://a.example/x", "\u{ff}", Some("https://a.example/%C3%BF")),
+        ];
+        for (from, to, expected) in rows {
+            let found = joined("a.example", &from.parse().unwrap(), to.as_bytes());
+            assert_eq!(found.ok().map(String::from).as_deref(), expected, "{from} to {to}");
+        }
+        let long = "x".repeat(URL_LENGTH_MAX + 1);
+        assert!(joined("a.example", &"https://a.example".parse().unwrap(), long.as_bytes()).is_err());
+        assert!(joined("a.example", &"https://a.example".parse().unwrap(), &[0xff]).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use super::Client;
 use crate::content::{Body, Source, Work};
 use crate::error::{Error, Result};
-use crate::oci::{Address, Descriptor, Name, Repository};
+use crate::oci::{Descriptor, LayerUrl, Name, Repository, UrlHost};
 
 /// Where content comes from, when it comes from registries: the repositories that a piece of work names, in
 /// their order.
@@ -32,10 +32,10 @@ impl Pull {
         remote.try_open_blob(descriptor, offset).await
     }
 
-    async fn open_at(&self, address: &Address, work: &Work, offset: u64) -> Result<Body> {
+    async fn open_at(&self, address: &LayerUrl, work: &Work, offset: u64) -> Result<Body> {
         let Descriptor { digest, .. } = &work.descriptor;
         self.client.open_elsewhere(address, &work.descriptor, offset).await?.ok_or_else(|| {
-            let host = address.url.host_str().unwrap_or("(no host)");
+            let host = UrlHost::of(&address.url).map_or_else(|| "(no host)".to_owned(), |host| host.to_string());
             Error::failed("404: it is not there")
                 .while_(format_args!("fetch layer {digest} from {host}"))
                 .on(self.client.side())
