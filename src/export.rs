@@ -431,7 +431,7 @@ fn work_list(contents: &Contents) -> Vec<Work> {
     work.extend(parts.into_iter().filter_map(|(_, _, at, span)| {
         let blob = contents.blobs.get(at)?;
         let descriptor = Descriptor::new(MediaType::OCTET_STREAM, blob.digest, blob.size);
-        Some(Work { descriptor, span, from: Vec::new(), role: Role::Blob })
+        Some(Work { span, ..Work::whole(descriptor, Vec::new(), Role::Blob) })
     }));
     work
 }

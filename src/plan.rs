@@ -6,6 +6,7 @@
 mod bytes;
 mod far;
 mod fetch;
+mod foreign;
 mod pulls;
 mod signatures;
 mod trim;
@@ -31,6 +32,7 @@ use crate::store::records::{Failure, Run};
 pub use bytes::{ImageBytes, PlatformBytes, Totals};
 use far::Far;
 use fetch::Fetcher;
+pub use foreign::UrlAccess;
 pub use pulls::CountedPulls;
 
 /// Tags of one entry that are looked up at the same time: no more than a registry is asked at once by default.
@@ -77,6 +79,9 @@ pub struct PlannedImage {
     pub tags: Vec<Tag>,
     /// What is kept of it, what is left out, and everything else that was decided.
     pub image: Image,
+    /// Where layers may be fetched that its registry does not have.
+    #[serde(default, skip_serializing_if = "UrlAccess::is_empty")]
+    pub urls: UrlAccess,
     /// When its signatures were looked up, in UTC.
     pub signatures_checked: String,
     /// The bytes of each platform.
@@ -174,6 +179,7 @@ impl Draft {
             Some(there) => {
                 there.tags.extend(planned.tags);
                 there.image.merge(planned.image);
+                there.urls.merge(planned.urls);
             }
             None => self.images.push(planned),
         }
@@ -245,8 +251,10 @@ impl ImagePlanner<'_> {
             match planned {
                 Ok(Some((image, signatures_checked))) => {
                     monitor.item(&subject);
+                    let urls = UrlAccess::of(&self.entry.foreign, &image);
+                    draft.notes.extend(foreign::notes(&image, &urls, |layer| self.fetcher.has(layer)));
                     let (platforms, bytes) = (Vec::new(), ImageBytes::default());
-                    draft.add(PlannedImage { tags, image, signatures_checked, platforms, bytes });
+                    draft.add(PlannedImage { tags, image, urls, signatures_checked, platforms, bytes });
                 }
                 Ok(None) => {}
                 Err(error) => {

@@ -1,5 +1,7 @@
 //! Pull: what a plan decided comes from the registries into the store.
 
+mod missing;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -8,11 +10,15 @@ use serde::Serialize;
 use crate::content::{Limits, Role, Source, Work, copy};
 use crate::durable;
 use crate::error::{Error, Problem, Result, Side};
+use crate::image::Image;
 use crate::monitor::Monitor;
-use crate::oci::{Descriptor, Digest, MediaType, Repository};
+use crate::oci::elsewhere::{NotAsked, URLS_MAX};
+use crate::oci::{Descriptor, Digest, Elsewhere, LayerUrl, MediaType, Repository};
 use crate::plan::{Plan, PlannedImage};
 use crate::store::Store;
 use crate::store::records::{Failure, Run, RunImage};
+
+use missing::{Missing, fetch, settle};
 
 /// What a pull did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
@@ -28,6 +34,9 @@ pub struct PullReport {
     pub fetched_bytes: u64,
     /// What the plan says that the operator should know.
     pub notes: Vec<String>,
+    /// Foreign layers that were to come along and could not be had: their images are whole without them, and the run is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<Failure>,
     /// Everything that is not there, and why: what the plan could not do, then what the pull could not.
     pub failed: Vec<Failure>,
 }
@@ -50,25 +59,24 @@ pub async fn pull<S: Source>(
     refuse_when_full(store, &blobs.work)?;
     monitor.begin("pull", blobs.work.len() as u64, wanted);
     let (mut fetched_blobs, mut fetched_bytes) = (0, 0);
+    let mut missing: Vec<Missing> = Vec::new();
     // One blob under two lengths: at least one of the manifests lies, and only that one's image is to fail. They share a
     // partial file, so they come one after the other.
-    for Needed { work, images } in [blobs, contradicting] {
-        let failures = copy(&work, source, store, limits, monitor).await;
-        for (at, error) in &failures {
-            monitor.problem(error);
-            for image in images.get(*at).into_iter().flatten() {
-                problems.entry(*image).or_insert_with(|| Problem::from(error));
-            }
-        }
-        fetched_blobs += (work.len() - failures.len()) as u64;
-        fetched_bytes += work.iter().map(|item| item.descriptor.size).fold(0, u64::saturating_add);
-        let failed = failures.iter().filter_map(|(at, _)| work.get(*at)).map(|item| item.descriptor.size);
-        fetched_bytes = failed.fold(fetched_bytes, u64::saturating_sub);
+    for needed in [blobs, contradicting] {
+        let (blobs, bytes) = needed.sums();
+        let failed = fetch(needed, source, store, limits, monitor).await;
+        fetched_blobs += blobs - failed.len() as u64;
+        fetched_bytes += bytes.saturating_sub(failed.iter().map(|one| one.size).fold(0, u64::saturating_add));
+        missing.extend(failed);
     }
     monitor.end();
+    let settled = settle(plan, store, missing, &mut problems, monitor);
     // Where a registry was down for all of them, the stream stays what it was, and can be exported.
     let nothing_found = plan.images.is_empty() && !plan.failed.is_empty();
-    let images = if nothing_found { Vec::new() } else { record(plan, store, &problems, monitor)?.images };
+    let images = match nothing_found {
+        true => Vec::new(),
+        false => record(plan, &settled.images, store, &problems, monitor)?.images,
+    };
     let mut failed = plan.failed.clone();
     failed.extend(images.iter().filter_map(|image| {
         let problem = image.problem.clone()?;
@@ -81,6 +89,7 @@ pub async fn pull<S: Source>(
         fetched_blobs,
         fetched_bytes,
         notes: plan.notes.clone(),
+        left_behind: settled.left_behind,
         failed,
     })
 }
@@ -95,6 +104,16 @@ struct Needed {
     work: Vec<Work>,
     /// For each of them the images, by place in the plan, that need it.
     images: Vec<Vec<usize>>,
+    /// For each of them where else it may be, in this order.
+    elsewhere: Vec<Vec<Result<LayerUrl, NotAsked>>>,
+}
+
+impl Needed {
+    /// How many blobs, and of how many bytes together.
+    fn sums(&self) -> (u64, u64) {
+        let bytes = self.work.iter().map(|item| item.descriptor.size).fold(0, u64::saturating_add);
+        (self.work.len() as u64, bytes)
+    }
 }
 
 /// Makes sure that every manifest is in the store, and lists the blobs that are not: largest first, so that the longest
@@ -113,8 +132,9 @@ async fn fetch_manifests<S: Source>(
         match found {
             Ok(blobs) => {
                 let from = planned.image.repository()?;
+                let rules = Arc::new(planned.urls.elsewhere.clone());
                 for blob in blobs {
-                    needed.add(blob, &from, at);
+                    needed.add(blob, &from, at, &rules);
                 }
             }
             Err(error) => {
@@ -137,6 +157,7 @@ struct Found {
     size: u64,
     from: Vec<Repository>,
     images: Vec<usize>,
+    elsewhere: Vec<Result<LayerUrl, NotAsked>>,
 }
 
 #[derive(Default)]
@@ -146,31 +167,38 @@ struct Collected {
 }
 
 impl Collected {
-    /// `image` needs `blob`, which its repository `from` has.
-    fn add(&mut self, blob: Descriptor, from: &Repository, image: usize) {
-        let Descriptor { media_type, digest, size, .. } = blob;
+    /// `image` needs `blob`, which its repository `from` has, or else addresses that `rules` allow.
+    fn add(&mut self, blob: Descriptor, from: &Repository, image: usize, rules: &Arc<Elsewhere>) {
+        let Descriptor { media_type, digest, size, urls, .. } = blob;
         let place = *self.places.entry((digest, size)).or_insert(self.blobs.len());
-        match self.blobs.get_mut(place) {
-            Some(there) => {
-                if there.images.last() != Some(&image) {
-                    there.images.push(image);
-                }
-                if !there.from.contains(from) {
-                    there.from.push(from.clone());
-                }
+        if place == self.blobs.len() {
+            let (from, images, elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+            self.blobs.push(Found { media_type, digest, size, from, images, elsewhere });
+        }
+        let Some(there) = self.blobs.get_mut(place) else { return };
+        if there.images.last() != Some(&image) {
+            there.images.push(image);
+        }
+        if !there.from.contains(from) {
+            there.from.push(from.clone());
+        }
+        for address in urls.iter().take(URLS_MAX).map(|url| rules.address(url)) {
+            if there.elsewhere.len() < URLS_MAX && !there.elsewhere.contains(&address) {
+                there.elsewhere.push(address);
             }
-            None => self.blobs.push(Found { media_type, digest, size, from: vec![from.clone()], images: vec![image] }),
         }
     }
 }
 
 impl From<Vec<Found>> for Needed {
     fn from(blobs: Vec<Found>) -> Self {
-        let of = |Found { media_type, digest, size, from, images }| {
-            (Work::whole(Descriptor::new(media_type, digest, size), from, Role::Blob), images)
-        };
-        let (work, images) = blobs.into_iter().map(of).unzip();
-        Needed { work, images }
+        let mut needed = Needed::default();
+        for Found { media_type, digest, size, from, images, elsewhere } in blobs {
+            needed.work.push(Work::whole(Descriptor::new(media_type, digest, size), from, Role::Blob));
+            needed.images.push(images);
+            needed.elsewhere.push(elsewhere);
+        }
+        needed
     }
 }
 
@@ -215,14 +243,20 @@ fn refuse_when_full(store: &Store, blobs: &[Work]) -> Result<()> {
         .help("free space, or choose fewer images or platforms; nothing was fetched"))
 }
 
-/// Writes the records of the images and of the run, then `index.json` where it changes.
-fn record(plan: &Plan, store: &Store, problems: &HashMap<usize, Problem>, monitor: &dyn Monitor) -> Result<Run> {
+/// Writes the records of the images, as they really came, and of the run, then `index.json` where it changes.
+fn record(
+    plan: &Plan,
+    changed: &HashMap<usize, Image>,
+    store: &Store,
+    problems: &HashMap<usize, Problem>,
+    monitor: &dyn Monitor,
+) -> Result<Run> {
     let mut images = Vec::with_capacity(plan.images.len());
     for (at, planned) in plan.images.iter().enumerate() {
         images.push(RunImage {
             repository: planned.image.repository.clone(),
             tags: planned.tags.clone(),
-            image: store.put_image(&planned.image)?,
+            image: store.put_image(changed.get(&at).unwrap_or(&planned.image))?,
             signatures_checked: planned.signatures_checked.clone(),
             problem: problems.get(&at).cloned(),
         });

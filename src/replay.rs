@@ -2,6 +2,7 @@
 
 mod publish;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,14 +10,18 @@ use serde::Serialize;
 use crate::bundle::BundleReader;
 use crate::content::Limits;
 use crate::error::{Kind, Problem, Result};
-use crate::image::Image;
+use crate::image::{ForeignDecision, ForeignLayer, Image};
 use crate::monitor::Monitor;
+use crate::oci::elsewhere::hosts_of;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Client;
 use crate::site::state::State;
 use crate::target::{Known, Rung};
 
 use publish::Publisher;
+
+/// How many hosts a note names: a line, and not a page.
+const NOTED_MAX: usize = 20;
 
 /// From a source repository to its repository on a target.
 pub type Naming = Box<dyn Fn(&Repository) -> Result<Repository> + Send + Sync>;
@@ -77,12 +82,48 @@ pub struct ReplayedImage {
     pub rung: Option<Rung>,
     /// Signatures of it.
     pub signatures: SignatureCount,
+    /// Foreign layers of it, and what was decided about them on the connected side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<ReplayedForeign>,
     /// What was published but is not as it should be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shortfalls: Vec<String>,
     /// Why it was not published; absent when it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
+}
+
+/// A foreign layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayedForeign {
+    /// The layer.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What was decided about it.
+    pub decision: ForeignDecision,
+    /// It was to come along, and could not be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unavailable: bool,
+    /// The text that allows carrying it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<String>,
+    /// The hosts of its `urls`: those whom containerd and podman ask first.
+    pub hosts: Vec<String>,
+}
+
+impl From<&ForeignLayer> for ReplayedForeign {
+    fn from(layer: &ForeignLayer) -> Self {
+        ReplayedForeign {
+            digest: layer.descriptor.digest,
+            size: layer.descriptor.size,
+            decision: layer.decision,
+            unavailable: layer.unavailable,
+            acknowledge: layer.acknowledge.clone(),
+            hosts: hosts_of(&layer.descriptor.urls),
+        }
+    }
 }
 
 /// Signatures of an image.
@@ -146,6 +187,7 @@ fn notes(images: &[ReplayedImage], tag_children: bool) -> Vec<String> {
             "never run `garbage-collect --delete-untagged` of distribution 2.x on this registry: it removes the kept children of a tagged index, unless the site says `tagChildren: true`".to_owned(),
         );
     }
+    notes.extend(foreign_note(images));
     notes
 }
 
@@ -156,6 +198,23 @@ fn trimmed_note(images: &[Image]) -> Option<String> {
         let of = images.len();
         format!(
             "{trimmed} of {of} images have a trimmed index, which their publishers did not sign: `sealift inspect` at the target shows the originals, and checks the signatures of those"
+        )
+    })
+}
+
+/// Who pulls such images meets the addresses first: that is for the hosts, and nothing that a replay could do.
+fn foreign_note(images: &[ReplayedImage]) -> Option<String> {
+    let published = images.iter().filter(|image| image.problem.is_none());
+    let hosts: BTreeSet<&str> = published
+        .flat_map(|image| &image.foreign)
+        .flat_map(|layer| &layer.hosts)
+        .map(String::as_str)
+        .take(NOTED_MAX)
+        .collect();
+    let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "some layers have urls at {hosts}: containerd and podman ask there before they ask this registry, and fail where nobody answers (docs/foreign-layers.md)"
         )
     })
 }

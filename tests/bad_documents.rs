@@ -231,12 +231,47 @@ fn schedule_and_export() {
 }
 
 #[test]
+fn foreign_layers_come_along_from_named_hosts_and_with_a_reason() {
+    let long = format!("acknowledge: ‸{}", "x".repeat(5000));
+    let rows = [
+        ("policy: ‸include", "`acknowledge` beside it"),
+        ("policy: ‸require", "`acknowledge` beside it"),
+        ("policy: ‸always", "unknown value `always`"),
+        ("policy: include, acknowledge: ‸''", "`acknowledge` is empty"),
+        ("policy: include, acknowledge: ‸'  '", "`acknowledge` is empty"),
+        ("policy: include, acknowledge: ‸\"a\\x1bb\"", "control characters"),
+        (long.as_str(), "`acknowledge` has 5000 characters"),
+        ("hosts: [a.example, ‸'*.example']", "patterns are not taken"),
+        ("hosts: [‸'https://a.example']", "write the host alone"),
+        ("hosts: [‸a.example/v2]", "write the host alone"),
+        ("hosts: [‸'a.example:0']", "no host of addresses"),
+        ("hosts: [‸'']", "no host of addresses"),
+        ("hosts: [a.example, ‸'A.example:443']", "stands in this list already"),
+        ("allowPrivate: [‸a.example]", "is not in `hosts`"),
+        ("hosts: [a.example], allowPrivate: [a.example, ‸'a.example:8443']", "is not in `hosts`"),
+        ("‸host: [a.example]", "hosts"),
+    ];
+    let whole = |marked: &str| with(&format!("defaults: {{foreignLayers: {{{marked}}}}}\n"));
+    check(rows.map(|(marked, expected)| (whole(marked), expected)));
+    // What the default says counts for the image, key by key.
+    let default = "foreignLayers: {policy: require, hosts: [a.example], acknowledge: ticket}";
+    let image = |own: &str| {
+        format!(
+            "{SPEC}defaults: {{platforms: [all], {default}}}\nimages:\n- {{source: a.io/b, tags: {{exact: [x]}}, foreignLayers: {{{own}}}}}\n"
+        )
+    };
+    check([
+        (image("allowPrivate: [‸b.example]"), "is not in `hosts`"),
+        (image("acknowledge: ‸''"), "`acknowledge` is empty"),
+    ]);
+    for own in ["hosts: [b.example]", "policy: skip", "allowPrivate: [a.example]", ""] {
+        assert!(parse(&image(own)).is_ok(), "{own}");
+    }
+}
+
+#[test]
 fn what_is_not_honoured_is_refused() {
     let rows = [
-        "defaults: {foreignLayers: {policy: ‸include}}",
-        "defaults: {foreignLayers: {policy: ‸require}}",
-        "defaults: {foreignLayers: {hosts: ‸[mcr.microsoft.com]}}",
-        "defaults: {foreignLayers: {acknowledge: ‸ticket}}",
         "defaults: {signatures: {verify: ‸true}}",
         "defaults: {signatures: {policies: ‸{}}}",
         "export: {baseline: {from: ‸acknowledged}}",

@@ -68,6 +68,16 @@ pub(super) fn clean(text: String) -> String {
     if text.chars().any(moves) { text.replace(moves, "\u{fffd}") } else { text }
 }
 
+/// A text of people, in one line and not too long for one.
+pub(super) fn one_line(text: &str) -> String {
+    const LENGTH_MAX: usize = 200;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LENGTH_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 /// Prints text to standard output.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();

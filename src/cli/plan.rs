@@ -1,15 +1,17 @@
 //! `sealift plan`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::output::{self, count, size};
+use super::output::{self, count, one_line, size};
 use super::progress::Progress;
 use super::{ConfigArgument, Output, StoreArgument};
 use crate::error::{Context, Error, Kind, Result, Side};
-use crate::image::IndexMode;
+use crate::image::{ForeignDecision, IndexMode};
+use crate::oci::elsewhere::hosts_of;
 use crate::oci::json;
 use crate::plan::{CountedPulls, Plan, PlannedImage, plan};
 use crate::store::Access;
@@ -97,6 +99,9 @@ fn human(text: &mut String, plan: &Plan) {
     if totals.foreign_skipped > 0 {
         let _ = writeln!(text, "  foreign, skipped  {:>12}", size(totals.foreign_skipped));
     }
+    if totals.foreign_included > 0 {
+        let _ = writeln!(text, "  foreign, included {:>12}", size(totals.foreign_included));
+    }
     match totals.volumes {
         Some(volumes) => _ = writeln!(text, "  volumes           {volumes:>12}"),
         None => text.push_str("  volumes too small for the largest layer: choose a larger volumeSize\n"),
@@ -147,9 +152,19 @@ fn image_rows(text: &mut String, planned: &PlannedImage) {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     for layer in &image.foreign {
-        let host = layer.descriptor.urls.first().and_then(|text| url::Url::parse(text).ok());
-        let host = host.as_ref().and_then(|url| url.host_str()).unwrap_or("no url");
+        let hosts = hosts_of(&layer.descriptor.urls);
+        let hosts = if hosts.is_empty() { "no url".to_owned() } else { hosts.join(", ") };
         let digest = layer.descriptor.digest.short();
-        let _ = writeln!(text, "    {:<10} {:<28} {:>12}  at {host}", "foreign", digest, size(layer.descriptor.size));
+        let decision = match (layer.decision, planned.urls.required.contains(&layer.descriptor.digest)) {
+            (ForeignDecision::Skip, _) => "skip",
+            (ForeignDecision::Include, false) => "include",
+            (ForeignDecision::Include, true) => "require",
+        };
+        let bytes = size(layer.descriptor.size);
+        let _ = writeln!(text, "    {:<10} {digest:<28} {bytes:>12}  {decision}, at {hosts}", "foreign");
+    }
+    let reasons: BTreeSet<&str> = image.foreign.iter().filter_map(|layer| layer.acknowledge.as_deref()).collect();
+    for reason in reasons {
+        let _ = writeln!(text, "    {:<10} {}", "allowed by", one_line(reason));
     }
 }

@@ -68,7 +68,8 @@ pub(super) async fn run(arguments: PullArguments, output: Output) -> Result<Opti
 }
 
 fn verdict(report: &PullReport) -> Option<Kind> {
-    Failure::verdict(&report.failed, report.complete > 0)
+    let left_behind = (!report.left_behind.is_empty()).then_some(Kind::Incomplete);
+    Kind::first_of(Failure::verdict(&report.failed, report.complete > 0).into_iter().chain(left_behind))
 }
 
 fn human(report: &PullReport) -> String {
@@ -81,6 +82,9 @@ fn human(report: &PullReport) -> String {
     );
     for failure in &report.failed {
         let _ = writeln!(text, "failed: {}\n  {}", failure.subject, failure.problem);
+    }
+    for failure in &report.left_behind {
+        let _ = writeln!(text, "left behind: {}\n  {}", failure.subject, failure.problem);
     }
     for note in &report.notes {
         let _ = writeln!(text, "note: {note}");

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::output::{self, count};
+use super::output::{self, count, one_line, size};
 use super::progress::Progress;
 use super::{ConfigArgument, KeysArgument, Output, StateArgument};
 use crate::bundle::{BundleReader, group_folders};
 use crate::content::Limits;
 use crate::error::{Error, Kind, Result, Side};
+use crate::image::ForeignDecision;
 use crate::oci::{Registry, Repository};
-use crate::replay::{Destination, ReplayReport, ReplayedImage, SignatureCount, in_order, replay};
+use crate::replay::{Destination, ReplayReport, ReplayedForeign, ReplayedImage, SignatureCount, in_order, replay};
 use crate::site::state::State;
 use crate::site::{Site, Stubs};
 use crate::target::{Known, Rung};
@@ -151,6 +152,20 @@ fn human(report: &ReplayReport) -> String {
     text
 }
 
+fn foreign_row(text: &mut String, layer: &ReplayedForeign) {
+    let decision = match (layer.decision, layer.unavailable) {
+        (ForeignDecision::Include, _) => "is here",
+        (ForeignDecision::Skip, false) => "stays where its urls say",
+        (ForeignDecision::Skip, true) => "was to come along, and could not be had",
+    };
+    let hosts = if layer.hosts.is_empty() { "no url".to_owned() } else { layer.hosts.join(", ") };
+    let _ = write!(text, "    foreign layer {} ({}, {hosts}) {decision}", layer.digest.short(), size(layer.size));
+    match &layer.acknowledge {
+        Some(why) => _ = writeln!(text, "; acknowledged: {}", one_line(why)),
+        None => text.push('\n'),
+    }
+}
+
 fn image_rows(text: &mut String, image: &ReplayedImage) {
     let word = if image.problem.is_none() { "published" } else { "NOT published" };
     let _ = writeln!(text, "  {word}: {}@{}", image.target, image.root);
@@ -169,6 +184,9 @@ fn image_rows(text: &mut String, image: &ReplayedImage) {
     let SignatureCount { expected, present } = image.signatures;
     if expected > 0 {
         let _ = writeln!(text, "    signatures: expected {expected}, present {present}");
+    }
+    for layer in &image.foreign {
+        foreign_row(text, layer);
     }
     for shortfall in &image.shortfalls {
         let _ = writeln!(text, "    shortfall: {shortfall}");

@@ -14,7 +14,7 @@ pub use parallel::{in_parallel, workers};
 pub use read::{each_piece, read_limited, read_piece};
 
 use crate::error::Result;
-use crate::oci::{Descriptor, Repository, Tag};
+use crate::oci::{Descriptor, LayerUrl, Repository, Tag};
 
 /// The size of a chunk: the unit of checking, of resuming, and of saying where damage is.
 pub const CHUNK_SIZE: u64 = 16 * 1024 * 1024;
@@ -28,6 +28,8 @@ pub struct Work {
     pub span: Range<u64>,
     /// Repositories, by preference, where a source that has repositories finds it.
     pub from: Vec<Repository>,
+    /// The address outside of registries where it is fetched, instead of from a repository.
+    pub address: Option<LayerUrl>,
     /// How a target takes it.
     pub role: Role,
 }
@@ -36,7 +38,12 @@ impl Work {
     /// All bytes of `descriptor`.
     pub fn whole(descriptor: Descriptor, from: Vec<Repository>, role: Role) -> Self {
         let span = 0..descriptor.size;
-        Work { descriptor, span, from, role }
+        Work { descriptor, span, from, address: None, role }
+    }
+
+    /// The blob `descriptor`, from an address outside of registries.
+    pub fn at(address: LayerUrl, descriptor: Descriptor) -> Self {
+        Work { address: Some(address), ..Work::whole(descriptor, Vec::new(), Role::Blob) }
     }
 }
 

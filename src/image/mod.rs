@@ -147,6 +147,14 @@ pub struct ForeignLayer {
     /// The text that allows carrying it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledge: Option<String>,
+    /// It was to come along and could not be had: it stayed behind by accident, not on purpose.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unavailable: bool,
+}
+
+/// Members that are nearly always `false` are left out.
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What happens to a foreign layer.
@@ -170,6 +178,18 @@ pub enum Part {
     Root,
     /// A signature or another referrer.
     Signature,
+}
+
+impl ForeignLayer {
+    /// Whether it comes along.
+    pub fn comes_along(&self) -> bool {
+        self.decision == ForeignDecision::Include
+    }
+
+    /// Whether `other` is about the same layer of the same manifest.
+    fn is_of_same(&self, other: &ForeignLayer) -> bool {
+        self.manifest == other.manifest && self.descriptor.digest == other.descriptor.digest
+    }
 }
 
 impl Image {
@@ -248,7 +268,20 @@ impl Image {
         }
         add(&mut self.signatures, other.signatures);
         add(&mut self.absent, other.absent);
-        add(&mut self.foreign, other.foreign);
+        self.foreign.retain(|layer| !other.foreign.iter().any(|more| more.is_of_same(layer) && more.comes_along()));
+        for layer in other.foreign {
+            if !self.foreign.iter().any(|known| known.is_of_same(&layer)) {
+                self.foreign.push(layer);
+            }
+        }
+    }
+
+    /// Leaves foreign layers behind that were to come along and could not be had.
+    pub fn leave_behind(&mut self, layers: &HashSet<Digest>) {
+        let wanted = self.foreign.iter_mut().filter(|layer| layer.comes_along());
+        for layer in wanted.filter(|layer| layers.contains(&layer.descriptor.digest)) {
+            (layer.decision, layer.unavailable) = (ForeignDecision::Skip, true);
+        }
     }
 
     /// The configs and layers of everything that is kept, each once. `read` gives the manifests.
@@ -278,4 +311,58 @@ impl Image {
 /// The text of a child's platform: that of its descriptor, or nothing.
 pub fn platform_text(platform: Option<&Platform>) -> Option<String> {
     platform.map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    fn image(foreign: &[(&str, ForeignDecision)]) -> Image {
+        let of = |text: &str| Descriptor::of(MediaType::new("x"), text.as_bytes());
+        let layer = |(text, decision): &(&str, ForeignDecision)| ForeignLayer {
+            descriptor: of(text),
+            manifest: of("manifest").digest,
+            decision: *decision,
+            acknowledge: None,
+            unavailable: false,
+        };
+        Image {
+            repository: "r.example/a".into(),
+            root: of("manifest"),
+            mode: IndexMode::Full,
+            kept: Vec::new(),
+            left_out: Vec::new(),
+            signatures: Vec::new(),
+            absent: Vec::new(),
+            trimmed: None,
+            foreign: foreign.iter().map(layer).collect(),
+        }
+    }
+
+    /// Two entries of a spec may say different things of one image: what one of them wants comes along.
+    #[test]
+    fn a_foreign_layer_that_one_entry_wants_comes_along() {
+        use ForeignDecision::{Include, Skip};
+        let rows =
+            [(Skip, Skip, Skip), (Skip, Include, Include), (Include, Skip, Include), (Include, Include, Include)];
+        for (one, other, expected) in rows {
+            let mut merged = image(&[("a", one), ("b", Skip)]);
+            merged.merge(image(&[("a", other), ("c", Include)]));
+            let found: HashMap<Digest, ForeignDecision> =
+                merged.foreign.iter().map(|layer| (layer.descriptor.digest, layer.decision)).collect();
+            let expected = [("a", expected), ("b", Skip), ("c", Include)];
+            assert_eq!(found, expected.map(|(text, decision)| (Digest::of(text.as_bytes()), decision)).into());
+            assert_eq!(merged.foreign.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_had_is_told_from_what_was_skipped() {
+        use ForeignDecision::{Include, Skip};
+        let mut image = image(&[("a", Include), ("b", Include), ("c", Skip)]);
+        image.leave_behind(&["a", "c"].map(|text| Digest::of(text.as_bytes())).into());
+        let found: Vec<_> = image.foreign.iter().map(|layer| (layer.decision, layer.unavailable)).collect();
+        assert_eq!(found, [(Skip, true), (Include, false), (Skip, false)]);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod descriptor;
 pub mod digest;
+pub mod elsewhere;
 pub mod json;
 pub mod manifest;
 mod media_type;
@@ -11,6 +12,7 @@ pub mod reference;
 
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};
+pub use elsewhere::{Elsewhere, LayerUrl, UrlHost};
 pub use manifest::{CONFIG_SIZE_MAX, MANIFEST_SIZE_MAX, Manifest};
 pub use media_type::MediaType;
 pub use name::Name;

@@ -26,6 +26,9 @@ pub struct Totals {
     pub in_store: u64,
     /// Bytes of foreign layers that stay where their urls say.
     pub foreign_skipped: u64,
+    /// Bytes of foreign layers that come along; they are among those to be fetched or in the store too.
+    #[serde(default)]
+    pub foreign_included: u64,
     /// Bytes of left-out children, as far as their manifests are known.
     pub left_out: u64,
     /// Volumes that an export of everything needs, besides `meta.tar`; absent where they are too small for a layer.
@@ -47,6 +50,9 @@ pub struct ImageBytes {
     pub in_store: u64,
     /// Foreign layers that stay behind.
     pub foreign_skipped: u64,
+    /// Foreign layers that come along; they are among those to be fetched or in the store too.
+    #[serde(default)]
+    pub foreign_included: u64,
     /// Left-out children.
     pub left_out: u64,
 }
@@ -84,6 +90,7 @@ pub(super) fn sum(draft: &mut Draft, store: &Store, volume_size: Option<u64>) ->
         add(&mut totals.new, planned.bytes.new);
         add(&mut totals.in_store, planned.bytes.in_store);
         add(&mut totals.foreign_skipped, planned.bytes.foreign_skipped);
+        add(&mut totals.foreign_included, planned.bytes.foreign_included);
         add(&mut totals.left_out, planned.bytes.left_out);
         true
     });
@@ -123,7 +130,7 @@ impl Sums<'_> {
             let row = rows.entry((order, platform.clone())).or_insert_with(|| empty_row(&platform, false));
             add(&mut row.bytes, size);
         }
-        bytes.foreign_skipped = image.foreign.iter().map(|layer| layer.descriptor.size).fold(0, u64::saturating_add);
+        (bytes.foreign_skipped, bytes.foreign_included) = foreign(image);
         Ok((bytes, rows.into_values().collect()))
     }
 
@@ -152,6 +159,17 @@ impl Sums<'_> {
 /// Sizes are what manifests claim, and together they may claim more than there is.
 fn add(sum: &mut u64, bytes: u64) {
     *sum = sum.saturating_add(bytes);
+}
+
+/// The bytes of foreign layers that stay behind, and of those that come along; each once, whichever manifests list it.
+fn foreign(image: &crate::image::Image) -> (u64, u64) {
+    let (mut seen, mut skipped, mut included) = (HashSet::new(), 0, 0);
+    for layer in &image.foreign {
+        if seen.insert((layer.descriptor.digest, layer.comes_along())) {
+            add(if layer.comes_along() { &mut included } else { &mut skipped }, layer.descriptor.size);
+        }
+    }
+    (skipped, included)
 }
 
 fn empty_row(platform: &str, kept: bool) -> PlatformBytes {

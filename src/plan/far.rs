@@ -1,14 +1,9 @@
 //! What the far side takes, as far as it decides what is carried.
 
-use std::collections::BTreeSet;
-
 use crate::error::{Error, Kind, Result};
 use crate::image::{Image, IndexMode};
 use crate::spec::{SparseRefused, TargetSpec};
-use crate::target::{Profile, TakesSparse};
-
-/// Where distribution is told which addresses foreign layers may have.
-const ALLOW_URLS: &str = "distribution: validation.manifests.urls.allow";
+use crate::target::{Profile, TakesSparse, allow_line};
 
 /// The far side of a stream.
 pub(super) struct Far {
@@ -69,14 +64,11 @@ impl Far {
             let docker = layer.descriptor.media_type.as_str().contains(".docker.");
             (if docker { &profile.docker_foreign_layers } else { &profile.foreign_layers }).is_no()
         });
-        let hosts: BTreeSet<&str> =
-            refused.flat_map(|layer| &layer.descriptor.urls).filter_map(|url| host(url)).collect();
-        if hosts.is_empty() {
-            return Vec::new();
-        }
-        let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
+        // A note and no refusal: a probe tries an address of its own, and the target may allow just these.
+        let Some(line) = allow_line(refused.flat_map(|layer| &layer.descriptor.urls)) else { return Vec::new() };
         vec![format!(
-            "{}: {} refuses manifests whose layers are elsewhere, says its profile: allow addresses at {hosts} there first ({ALLOW_URLS})",
+            "{}: {} refused a manifest whose layers have urls, says its profile; unless it allows those of this image, say there first \
+             (distribution 2 and 3): {line}",
             image.repository, profile.registry
         )]
     }
@@ -91,10 +83,4 @@ fn witness_note(image: &Image, profile: &Profile) -> Option<String> {
             image.repository, profile.registry
         )
     })
-}
-
-/// The host of an address in a manifest, which may be anything.
-fn host(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split(['/', '?', '#']).next().filter(|host| !host.is_empty())
 }

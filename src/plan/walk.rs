@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::far::{Far, LeaveOut};
 use super::fetch::{Fetcher, UNUSABLE};
+use super::foreign;
 use super::signatures::SIGNATURES_MAX;
 use crate::error::{Error, Kind, Result, Side};
-use crate::image::{ForeignDecision, ForeignLayer, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX, platform_text};
+use crate::image::{ForeignLayer, Image, IndexMode, Kept, LeftOut, MANIFESTS_MAX, platform_text};
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX, config_platform};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, PlatformPattern};
 use crate::spec::{ImageSpec, MissingPlatform};
@@ -324,14 +325,6 @@ impl Walk<'_> {
     }
 
     fn note_foreign(&mut self, descriptor: &Descriptor, manifest: &Manifest) {
-        let Content::Image { layers, .. } = &manifest.content else { return };
-        for layer in layers.iter().filter(|layer| layer.media_type.is_foreign_layer()) {
-            self.foreign.push(ForeignLayer {
-                descriptor: layer.clone(),
-                manifest: descriptor.digest,
-                decision: ForeignDecision::Skip,
-                acknowledge: None,
-            });
-        }
+        self.foreign.extend(foreign::decide(&self.entry.foreign, descriptor, manifest));
     }
 }

@@ -1,21 +1,22 @@
 //! [`Client`]: all registries of one side.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 
 use super::auth::Authority;
 use super::budget::{Budget, Pulls};
 use super::credentials::Credentials;
+use super::elsewhere::UrlSite;
 use super::endpoint::Endpoint;
 use super::limits::{self, Lane};
 use super::remote::{Door, Remote};
 use super::retry::Retry;
 use super::transport::{Network, Pool, Transport, is_loopback};
-use crate::config::{Config, RegistryConfig};
+use crate::config::{Config, RegistryConfig, RegistryLimits};
 use crate::error::{Context, Error, Result, Side};
-use crate::oci::{Registry, Repository};
+use crate::oci::{LayerUrl, Registry, Repository, UrlHost};
 
 /// Speaks to registries. Cheap to clone; all clones share connections, tokens and what was learnt.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ struct Inner {
     bytes: Arc<limits::Bytes>,
     /// By base address, so that a registry that is also a mirror is known once.
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    /// Hosts of addresses outside of registries.
+    sites: Mutex<HashMap<UrlHost, UrlSite>>,
 }
 
 impl Client {
@@ -70,6 +73,7 @@ impl Client {
             pool: Arc::new(Pool::new(config, network).on(side)?),
             bytes: Arc::new(limits::Bytes::new(config.limits.clone())),
             endpoints: Mutex::default(),
+            sites: Mutex::default(),
         })))
     }
 
@@ -97,6 +101,7 @@ impl Client {
             pool: self.0.pool.clone(),
             bytes: self.0.bytes.clone(),
             endpoints: Mutex::default(),
+            sites: Mutex::default(),
         };
         change(&mut inner);
         Client(Arc::new(inner))
@@ -133,6 +138,36 @@ impl Client {
     pub(super) fn door(&self, registry: &Registry, path: &str) -> Door {
         let config = self.0.config.registries.get(registry);
         Door { endpoint: self.own(registry, config), path: path.into(), retry: self.0.retry }
+    }
+
+    /// The policy of trying again.
+    pub(super) fn retry(&self) -> Retry {
+        self.0.retry
+    }
+
+    /// How an address outside of registries is asked. Its host is used no more than the registry of that name.
+    pub(super) fn elsewhere(&self, address: &LayerUrl) -> (UrlSite, Transport) {
+        let transport = Transport::elsewhere(self.0.pool.clone(), &address.url, address.rules.clone());
+        let host = UrlHost::of(&address.url);
+        let known = host.as_ref().and_then(|host| self.sites().get(host).cloned());
+        let site = known.unwrap_or_else(|| {
+            let name: Option<Registry> = host.as_ref().and_then(|host| host.to_string().parse().ok());
+            let lane = match name {
+                Some(name) => self.own(&name, self.0.config.registries.get(&name)).lane.clone(),
+                None => Arc::new(Lane::new(&RegistryLimits::default(), self.0.jobs, self.0.bytes.clone())),
+            };
+            // Nothing is asked there but the address itself.
+            UrlSite { lane, health: Arc::default() }
+        });
+        let site = match host {
+            Some(host) => self.sites().entry(host).or_insert(site).clone(),
+            None => site,
+        };
+        (site, transport)
+    }
+
+    fn sites(&self) -> MutexGuard<'_, HashMap<UrlHost, UrlSite>> {
+        self.0.sites.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who it is on which registry.

@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 
 use super::blobs::content_length;
 use super::endpoint::{Call, Endpoint, Outcome};
-use super::limits::Held;
+use super::limits::{Held, Lane};
 use super::remote::{Door, Remote};
 use super::retry::{Patience, Trouble};
 use super::scope::Scope;
@@ -29,16 +29,51 @@ pub(super) const ALTERED: &str =
 const PROGRESS_MIN: u64 = 64 * 1024;
 
 /// An answer that carries a blob, and how many of its first bytes were delivered before.
-struct Opened {
+pub(super) struct Opened {
     response: Held,
     /// Whose bandwidth it uses.
-    endpoint: Arc<Endpoint>,
+    lane: Arc<Lane>,
     skip: u64,
 }
 
+/// Who answers to single requests for a blob.
+pub(super) trait Asked: Sync {
+    /// One attempt.
+    fn attempt(&self, call: &Call) -> impl Future<Output = Result<Outcome, Trouble>> + Send;
+    /// The host, for people.
+    fn host(&self) -> &str;
+    /// Whose bandwidth is used.
+    fn lane(&self) -> &Arc<Lane>;
+}
+
+impl Asked for Endpoint {
+    fn attempt(&self, call: &Call) -> impl Future<Output = Result<Outcome, Trouble>> + Send {
+        Endpoint::attempt(self, call)
+    }
+
+    fn host(&self) -> &str {
+        Endpoint::host(self)
+    }
+
+    fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+}
+
+/// Where a blob is opened, again and again until all of it came.
+pub(super) trait Origin: Clone + Send + Sync + 'static {
+    /// One attempt at an answer with the bytes of `descriptor` from `at` on; `None` when it is not there.
+    fn connect(&self, descriptor: &Descriptor, at: u64)
+    -> impl Future<Output = Result<Option<Opened>, Trouble>> + Send;
+    /// The attempts of one undertaking.
+    fn patience(&self) -> Patience;
+    /// Says in an error what was attempted.
+    fn tell<T>(&self, result: Result<T>, descriptor: &Descriptor) -> Result<T>;
+}
+
 /// One download on its way.
-struct Download {
-    remote: Remote,
+struct Download<O> {
+    origin: O,
     descriptor: Descriptor,
     /// How many bytes of the blob were delivered, including those before the first offset.
     at: u64,
@@ -58,36 +93,16 @@ enum Drained {
 impl Remote {
     /// Opens a blob; `None` when it is not there.
     pub(super) async fn try_open_blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Option<Body>> {
-        let operation = || format!("fetch blob {}@{}", self.repository(), descriptor.digest);
-        if offset >= descriptor.size {
-            // Never asked of a registry: distribution 2.8 answers 416 with a body that does not come.
-            return match offset == descriptor.size {
-                true => Ok(Some(Body::full(""))),
-                false => {
-                    let error = Error::failed(format!("byte {offset} is behind its end at {}", descriptor.size));
-                    self.tell(Err(error), operation)
-                }
-            };
-        }
-        let opened = self.own.retry.run(&self.own.endpoint.health, || self.connect(descriptor, offset)).await;
-        let Some(opened) = self.tell(opened, operation)? else { return Ok(None) };
-        let (sender, body) = Body::channel();
-        let patience = self.own.patience();
-        let download = Download {
-            remote: self.clone(),
-            descriptor: descriptor.clone(),
-            at: offset,
-            counted_from: offset,
-            patience,
-        };
-        tokio::spawn(download.run(opened, sender));
-        Ok(Some(body))
+        open(self, descriptor, offset).await
     }
+}
 
-    /// One attempt at an answer with the bytes from `at` on: from the mirrors, then from the registry.
+impl Origin for Remote {
+    /// From the mirrors, then from the registry.
     async fn connect(&self, descriptor: &Descriptor, at: u64) -> Result<Option<Opened>, Trouble> {
         for mirror in self.mirrors.iter().filter(|mirror| !mirror.endpoint.health.rests()) {
-            match mirror.open(descriptor, at).await {
+            let asked = async { open_at(&*mirror.endpoint, &mirror.blob_call(descriptor)?, descriptor, at).await };
+            match asked.await {
                 Ok(Some(opened)) => return Ok(Some(opened)),
                 Ok(None) => {}
                 Err(trouble) => {
@@ -96,64 +111,108 @@ impl Remote {
                 }
             }
         }
-        self.own.open(descriptor, at).await
+        open_at(&*self.own.endpoint, &self.own.blob_call(descriptor)?, descriptor, at).await
+    }
+
+    fn patience(&self) -> Patience {
+        self.own.patience()
+    }
+
+    fn tell<T>(&self, result: Result<T>, descriptor: &Descriptor) -> Result<T> {
+        Remote::tell(self, result, || format!("fetch blob {}@{}", self.repository(), descriptor.digest))
     }
 }
 
 impl Door {
-    async fn open(&self, descriptor: &Descriptor, at: u64) -> Result<Option<Opened>, Trouble> {
+    fn blob_call(&self, descriptor: &Descriptor) -> Result<Call> {
         let url = self.endpoint.url(&self.path, &format!("blobs/{}", descriptor.digest))?;
-        let call = Call::new(Method::GET, url, &self.path, Scope::pull(&self.path));
-        if at > 0
-            && let Some(opened) = self.open_range(&call, descriptor, at).await?
-        {
-            return Ok(Some(opened));
-        }
-        match self.endpoint.attempt(&call).await? {
-            Outcome::Good(response) => self.whole(response, descriptor, at).map(Some),
-            Outcome::Bad(answer) if answer.is_absent() => Ok(None),
-            Outcome::Bad(answer) => Err(answer.into_error().into()),
-        }
-    }
-
-    /// With `Range`; `None` when the answer is neither that range nor the whole blob.
-    async fn open_range(&self, call: &Call, descriptor: &Descriptor, at: u64) -> Result<Option<Opened>, Trouble> {
-        let range = HeaderValue::from_str(&format!("bytes={at}-")).map_err(|error| Error::failed(error.to_string()))?;
-        let Outcome::Good(response) = self.endpoint.attempt(&call.clone().with(RANGE, range)).await? else {
-            return Ok(None);
-        };
-        if response.status().as_u16() != 206 {
-            return self.whole(response, descriptor, at).map(Some);
-        }
-        let told = response.headers().get(CONTENT_RANGE).and_then(|value| content_range(value.to_str().ok()?));
-        match told {
-            Some((start, all)) if start == at => {
-                self.check_size(all, descriptor, &encoding_of(response.headers()))?;
-                Ok(Some(Opened { response, endpoint: self.endpoint.clone(), skip: 0 }))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn whole(&self, response: Held, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
-        let encoding = encoding_of(response.headers());
-        if !encoding.is_empty() {
-            // Whoever finds another digest behind it does not see these headers.
-            tracing::warn!(host = self.endpoint.host(), digest = %descriptor.digest, "odd answer{encoding}");
-        }
-        self.check_size(content_length(response.headers()), descriptor, &encoding)?;
-        Ok(Opened { response, endpoint: self.endpoint.clone(), skip: at })
-    }
-
-    fn check_size(&self, told: Option<u64>, descriptor: &Descriptor, encoding: &str) -> Result<()> {
-        match told.filter(|&told| told != descriptor.size) {
-            Some(told) => Err(wrong_size(self.endpoint.host(), format_args!("has {told} bytes{encoding}"), descriptor)),
-            None => Ok(()),
-        }
+        Ok(Call::new(Method::GET, url, &self.path, Scope::pull(&self.path)))
     }
 }
 
-impl Download {
+/// Opens a blob at `origin`; `None` when it is not there.
+pub(super) async fn open<O: Origin>(origin: &O, descriptor: &Descriptor, offset: u64) -> Result<Option<Body>> {
+    if offset >= descriptor.size {
+        // Never asked of a registry: distribution 2.8 answers 416 with a body that does not come.
+        return match offset == descriptor.size {
+            true => Ok(Some(Body::full(""))),
+            false => {
+                let error = Error::failed(format!("byte {offset} is behind its end at {}", descriptor.size));
+                origin.tell(Err(error), descriptor)
+            }
+        };
+    }
+    let opened = origin.patience().run(|| origin.connect(descriptor, offset)).await;
+    let Some(opened) = origin.tell(opened, descriptor)? else { return Ok(None) };
+    let (sender, body) = Body::channel();
+    let patience = origin.patience();
+    let (origin, descriptor) = (origin.clone(), descriptor.clone());
+    let download = Download { origin, descriptor, at: offset, counted_from: offset, patience };
+    tokio::spawn(download.run(opened, sender));
+    Ok(Some(body))
+}
+
+/// One attempt of `call`: with `Range` where not all is wanted.
+pub(super) async fn open_at<A: Asked>(
+    asked: &A,
+    call: &Call,
+    descriptor: &Descriptor,
+    at: u64,
+) -> Result<Option<Opened>, Trouble> {
+    if at > 0
+        && let Some(opened) = open_range(asked, call, descriptor, at).await?
+    {
+        return Ok(Some(opened));
+    }
+    match asked.attempt(call).await? {
+        Outcome::Good(response) => whole(asked, response, descriptor, at).map(Some),
+        Outcome::Bad(answer) if answer.is_absent() => Ok(None),
+        Outcome::Bad(answer) => Err(answer.into_error().into()),
+    }
+}
+
+/// With `Range`; `None` when the answer is neither that range nor the whole blob.
+async fn open_range<A: Asked>(
+    asked: &A,
+    call: &Call,
+    descriptor: &Descriptor,
+    at: u64,
+) -> Result<Option<Opened>, Trouble> {
+    let range = HeaderValue::from_str(&format!("bytes={at}-")).map_err(|error| Error::failed(error.to_string()))?;
+    let Outcome::Good(response) = asked.attempt(&call.clone().with(RANGE, range)).await? else {
+        return Ok(None);
+    };
+    if response.status().as_u16() != 206 {
+        return whole(asked, response, descriptor, at).map(Some);
+    }
+    let told = response.headers().get(CONTENT_RANGE).and_then(|value| content_range(value.to_str().ok()?));
+    match told {
+        Some((start, all)) if start == at => {
+            check_size(asked.host(), all, descriptor, &encoding_of(response.headers()))?;
+            Ok(Some(Opened { response, lane: asked.lane().clone(), skip: 0 }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn whole<A: Asked>(asked: &A, response: Held, descriptor: &Descriptor, at: u64) -> Result<Opened, Trouble> {
+    let encoding = encoding_of(response.headers());
+    if !encoding.is_empty() {
+        // Whoever finds another digest behind it does not see these headers.
+        tracing::warn!(host = asked.host(), digest = %descriptor.digest, "odd answer{encoding}");
+    }
+    check_size(asked.host(), content_length(response.headers()), descriptor, &encoding)?;
+    Ok(Opened { response, lane: asked.lane().clone(), skip: at })
+}
+
+fn check_size(host: &str, told: Option<u64>, descriptor: &Descriptor, encoding: &str) -> Result<()> {
+    match told.filter(|&told| told != descriptor.size) {
+        Some(told) => Err(wrong_size(host, format_args!("has {told} bytes{encoding}"), descriptor)),
+        None => Ok(()),
+    }
+}
+
+impl<O: Origin> Download<O> {
     async fn run(mut self, mut opened: Opened, sender: Sender) {
         let end = loop {
             match self.drain(opened, &sender).await {
@@ -165,13 +224,12 @@ impl Download {
                 },
             }
         };
-        let operation = || format!("fetch blob {}@{}", self.remote.repository(), self.descriptor.digest);
-        sender.finish(self.remote.tell(end, operation)).await;
+        sender.finish(self.origin.tell(end, &self.descriptor)).await;
     }
 
     /// Hands over what an answer brings.
     async fn drain(&mut self, opened: Opened, sender: &Sender) -> Drained {
-        let Opened { mut response, endpoint, mut skip } = opened;
+        let Opened { mut response, lane, mut skip } = opened;
         let host = super::transport::host_of(response.url());
         loop {
             let piece = tokio::select! {
@@ -187,7 +245,7 @@ impl Download {
                 Err(trouble) => return Drained::Cut(trouble),
             };
             // What is passed over came over the line as well.
-            endpoint.lane.pass(piece.len() as u64).await;
+            lane.pass(piece.len() as u64).await;
             let passed = skip.min(piece.len() as u64);
             // Not longer than the piece, so it fits.
             bytes::Buf::advance(&mut piece, passed as usize);
@@ -227,7 +285,7 @@ impl Download {
         loop {
             self.patience.wait(trouble).await?;
             tracing::debug!(digest = %self.descriptor.digest, at = self.at, "the download goes on");
-            match self.remote.connect(&self.descriptor, self.at).await {
+            match self.origin.connect(&self.descriptor, self.at).await {
                 Ok(Some(opened)) => return Ok(opened),
                 Ok(None) => return Err(Error::failed("404: the blob has gone while it was fetched")),
                 Err(again) => trouble = again,

@@ -303,7 +303,7 @@ fn request(call: &Call, url: Url, authorization: Option<&HeaderValue>) -> Reques
 }
 
 /// Only reading is redirected: a body would have to be sent twice, and no registry asks for it.
-fn is_followed(method: &Method, status: StatusCode) -> bool {
+pub(super) fn is_followed(method: &Method, status: StatusCode) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 

@@ -8,6 +8,7 @@
 //! manifests tags referrers blobs download upload    what is asked, and how answers are judged
 //! endpoint    one base address: authorisation, redirects, telling success, refusal and passing trouble apart
 //! limits budget health    how much of a registry is used, how many pulls it allows, whether it was found down
+//! elsewhere   blobs at addresses that no registry has: the urls of layers
 //! auth        challenge, credentials, token: what goes into the Authorization header
 //! login       whether a login works
 //! transport   connections, time-outs, TLS, proxies; where a registry may send sealift
@@ -25,6 +26,7 @@ mod challenge;
 mod client;
 mod credentials;
 mod download;
+mod elsewhere;
 mod endpoint;
 mod health;
 mod limits;

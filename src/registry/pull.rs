@@ -3,8 +3,7 @@
 use super::Client;
 use crate::content::{Body, Source, Work};
 use crate::error::{Error, Result};
-use crate::oci::Name;
-use crate::oci::Repository;
+use crate::oci::{Descriptor, LayerUrl, Name, Repository, UrlHost};
 
 /// Where content comes from, when it comes from registries: the repositories that a piece of work names, in
 /// their order.
@@ -32,11 +31,25 @@ impl Pull {
         }
         remote.try_open_blob(descriptor, offset).await
     }
+
+    async fn open_at(&self, address: &LayerUrl, work: &Work, offset: u64) -> Result<Body> {
+        let Descriptor { digest, .. } = &work.descriptor;
+        self.client.open_elsewhere(address, &work.descriptor, offset).await?.ok_or_else(|| {
+            let host = UrlHost::of(&address.url).map_or_else(|| "(no host)".to_owned(), |host| host.to_string());
+            Error::failed("404: it is not there")
+                .while_(format_args!("fetch layer {digest} from {host}"))
+                .on(self.client.side())
+                .help("its vendor has moved or removed it: ask there, or set `policy: skip` for this image")
+        })
+    }
 }
 
 impl Source for Pull {
-    /// Opens it in the first repository that has it. An error of one is told only when no other has it.
+    /// Opens it at the address that the work names, or else in the first repository that has it. An error of one is told only when no other has it.
     async fn open(&self, work: &Work, offset: u64) -> Result<Body> {
+        if let Some(address) = &work.address {
+            return self.open_at(address, work, offset).await;
+        }
         let mut first_error = None;
         for repository in &work.from {
             match self.open_in(repository, work, offset).await {

@@ -70,19 +70,12 @@ impl Retry {
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or the attempts are used up.
-    pub(super) async fn run<T, F, Fut>(self, health: &Arc<Health>, mut attempt: F) -> Result<T>
+    pub(super) async fn run<T, F, Fut>(self, health: &Arc<Health>, attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, Trouble>>,
     {
-        let mut patience = self.patience(health);
-        patience.ready().await;
-        loop {
-            match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(trouble) => patience.wait(trouble).await?,
-            }
-        }
+        self.patience(health).run(attempt).await
     }
 
     fn delays(self) -> ExponentialBackoff {
@@ -166,6 +159,21 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    /// Runs `attempt` until it succeeds, fails for good, or the attempts are used up.
+    pub async fn run<T, F, Fut>(mut self, mut attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Trouble>>,
+    {
+        self.ready().await;
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(trouble) => self.wait(trouble).await?,
+            }
+        }
+    }
+
     /// Waits before the next attempt; the error when there is none.
     pub async fn wait(&mut self, trouble: Trouble) -> Result<()> {
         let (error, after) = match trouble {

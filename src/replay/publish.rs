@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Destination, ReplayedImage, SignatureCount};
+use super::{Destination, ReplayedForeign, ReplayedImage, SignatureCount};
 use crate::bundle::{BundleReader, TagsByImage};
 use crate::content::{Role, Work, copy};
 use crate::error::{Context, Error, Kind, Problem, Result, Side};
@@ -62,6 +62,7 @@ impl<'a> Publisher<'a> {
             tags_kept: Vec::new(),
             rung: None,
             signatures: SignatureCount { expected: image.signatures.len() as u64, present: 0 },
+            foreign: image.foreign.iter().map(ReplayedForeign::from).collect(),
             shortfalls: Vec::new(),
             problem: None,
         };

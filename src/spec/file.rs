@@ -93,7 +93,7 @@ pub struct ImageFile {
     pub missing_platform: Option<MissingPlatformWord>,
     /// What becomes of an index of which only some children are kept. Default: that of `defaults`.
     pub index: Option<IndexWord>,
-    /// What becomes of foreign layers. Default: that of `defaults`.
+    /// What becomes of foreign layers. What is left out comes from `defaults`.
     pub foreign_layers: Option<ForeignLayersFile>,
     /// What becomes of signatures. What is left out comes from `defaults`.
     pub signatures: Option<SignaturesFile>,
@@ -150,20 +150,26 @@ pub enum IndexWord {
     Child,
 }
 
-/// What becomes of foreign layers.
+/// What becomes of foreign layers, and from where layers may be fetched that a registry does not have.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a mapping (policy)")]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    expecting = "a mapping (policy, hosts, acknowledge, allowPrivate)"
+)]
 pub struct ForeignLayersFile {
     /// Default: skip.
     pub policy: Option<ForeignWord>,
-    /// Hosts that urls may be fetched from. Not honoured by this version.
-    #[serde(default)]
-    #[schemars(with = "NotHonoured")]
-    pub hosts: Option<NotHonoured>,
-    /// The licence text or ticket that allows it. Not honoured by this version.
-    #[serde(default)]
-    #[schemars(with = "NotHonoured")]
-    pub acknowledge: Option<NotHonoured>,
+    /// The hosts, `host` or `host:port`, from which the `urls` of layers may be fetched where the registry does not have
+    /// them; redirects included. Default: none.
+    #[schemars(extend("examples" = [["mcr.microsoft.com"]]))]
+    pub hosts: Option<Vec<String>>,
+    /// The licence text or ticket that allows it; it goes into plans, records, bundles and reports. Needed with include and
+    /// require.
+    #[schemars(extend("examples" = ["ticket LEGAL-1742"]))]
+    pub acknowledge: Option<String>,
+    /// Which of the hosts may have addresses of this machine or of a private network. Default: none.
+    pub allow_private: Option<Vec<String>>,
 }
 
 /// What becomes of foreign layers.
@@ -172,9 +178,9 @@ pub struct ForeignLayersFile {
 pub enum ForeignWord {
     /// They stay where their urls point; manifests are unchanged.
     Skip,
-    /// Not honoured by this version.
+    /// They come along: from the registry, or from their urls. What cannot be had stays behind, and the run is incomplete.
     Include,
-    /// Not honoured by this version.
+    /// The same, and an image fails without them.
     Require,
 }
 

@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::file::{
-    CarryWord, DefaultsFile, ForeignLayersFile, ForeignWord, ImageFile, IndexWord, MissingPlatformWord, SignaturesFile,
-    SpecFile,
+use super::file::{CarryWord, DefaultsFile, ImageFile, IndexWord, MissingPlatformWord, SignaturesFile, SpecFile};
+use super::{
+    CarrySignatures, ForeignLayers, ImageSpec, IndexMode, MissingPlatform, Selection, Signatures, foreign, tags,
 };
-use super::{CarrySignatures, ForeignPolicy, ImageSpec, IndexMode, MissingPlatform, Selection, Signatures, tags};
 use crate::oci::{PlatformPattern, Repository, Tag};
 use crate::yaml::{At, Fault};
 
@@ -36,7 +35,7 @@ struct Defaults<'d> {
     platforms: Option<Option<Vec<PlatformPattern>>>,
     missing_platform: MissingPlatform,
     index: IndexMode,
-    foreign: ForeignPolicy,
+    foreign: ForeignLayers,
     signatures: Signatures,
 }
 
@@ -48,7 +47,7 @@ impl<'d> Defaults<'d> {
             platforms: file.platforms.as_ref().map(|written| platforms(at.key("platforms"), written)),
             missing_platform: file.missing_platform.map_or(MissingPlatform::Fail, missing_platform),
             index: file.index.map_or(IndexMode::Sparse, index),
-            foreign: foreign(at.key("foreignLayers"), file.foreign_layers.as_ref()),
+            foreign: foreign::layers(at.key("foreignLayers"), file.foreign_layers.as_ref(), &ForeignLayers::default()),
             signatures: signatures(at.key("signatures"), file.signatures.as_ref(), unsaid),
         }
     }
@@ -73,10 +72,7 @@ fn image(at: At<'_>, file: &ImageFile, defaults: &Defaults<'_>) -> Option<ImageS
     if let (IndexMode::Child, Some(platforms)) = (index, &platforms) {
         check_child(at, file, defaults, platforms);
     }
-    let foreign = match &file.foreign_layers {
-        Some(written) => foreign(at.key("foreignLayers"), Some(written)),
-        None => defaults.foreign,
-    };
+    let foreign = foreign::layers(at.key("foreignLayers"), file.foreign_layers.as_ref(), &defaults.foreign);
     let signatures = signatures(at.key("signatures"), file.signatures.as_ref(), defaults.signatures);
     Some(ImageSpec {
         source: source?,
@@ -192,24 +188,6 @@ fn index(word: IndexWord) -> IndexMode {
         IndexWord::Child => IndexMode::Child,
         IndexWord::Trim => IndexMode::Trim,
     }
-}
-
-fn foreign(at: At<'_>, file: Option<&ForeignLayersFile>) -> ForeignPolicy {
-    let instead = "`policy: skip`: manifests are unchanged, and foreign layers stay where their urls point";
-    if let Some(written) = file {
-        match written.policy {
-            None | Some(ForeignWord::Skip) => {}
-            Some(ForeignWord::Include) => at.key("policy").not_honoured("foreignLayers policy include", instead),
-            Some(ForeignWord::Require) => at.key("policy").not_honoured("foreignLayers policy require", instead),
-        }
-        if written.hosts.is_some() {
-            at.key("hosts").not_honoured("foreignLayers.hosts", instead);
-        }
-        if written.acknowledge.is_some() {
-            at.key("acknowledge").not_honoured("foreignLayers.acknowledge", instead);
-        }
-    }
-    ForeignPolicy::Skip
 }
 
 fn signatures(at: At<'_>, file: Option<&SignaturesFile>, unsaid: Signatures) -> Signatures {

@@ -4,6 +4,7 @@
 //! would not do: what is known but not honoured yet is an error with its line, never a silent no.
 
 mod file;
+mod foreign;
 mod image;
 mod lower;
 mod name;
@@ -15,7 +16,7 @@ mod version;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::oci::{Digest, PlatformPattern, Repository, Tag};
+use crate::oci::{Digest, Elsewhere, PlatformPattern, Repository, Tag};
 use crate::yaml::{Diagnostics, Document};
 
 pub use crate::image::IndexMode;
@@ -61,7 +62,7 @@ pub struct ImageSpec {
     /// What becomes of an index of which only some children are kept.
     pub index: IndexMode,
     /// What becomes of foreign layers.
-    pub foreign: ForeignPolicy,
+    pub foreign: ForeignLayers,
     /// What becomes of signatures.
     pub signatures: Signatures,
     /// `file:line` of the entry, for messages.
@@ -91,11 +92,27 @@ pub enum MissingPlatform {
     Skip,
 }
 
+/// What becomes of foreign layers, and from where layers may be fetched that a registry does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignLayers {
+    /// What becomes of foreign layers.
+    pub policy: ForeignPolicy,
+    /// Where the `urls` of layers, foreign or not, may lead.
+    pub elsewhere: Elsewhere,
+    /// What allows it; there unless they are skipped.
+    pub acknowledge: Option<String>,
+}
+
 /// What becomes of foreign layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForeignPolicy {
     /// They stay where their `urls` point; manifests are unchanged.
+    #[default]
     Skip,
+    /// They come along where they can be had.
+    Include,
+    /// They come along, and an image fails without them.
+    Require,
 }
 
 /// What becomes of signatures and other referrers.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::foreign::refused_urls;
 use crate::content::{Rejected, Role, Source, Status, Target, Work, read_limited};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, MANIFEST_SIZE_MAX, Name, Repository};
@@ -80,12 +81,14 @@ impl RegistryTarget {
     async fn put<S: Source>(&self, work: &Work, source: &S, name: Name) -> Result<()> {
         let body = source.open(work, 0).await?;
         let bytes = read_limited(body, work.descriptor.size.min(MANIFEST_SIZE_MAX)).await?;
-        match self.remote.put_manifest(&name, &work.descriptor.media_type, bytes).await? {
+        let media_type = &work.descriptor.media_type;
+        match self.remote.put_manifest(&name, media_type, bytes.clone()).await? {
             Put::Accepted { .. } => Ok(()),
             Put::Refused(answer) => {
-                Err(Error::new(Kind::Refused, format!("it does not take manifest {name}: {answer}"))
-                    .while_(self.remote.repository())
-                    .on(Side::Target))
+                let error = refused_urls(&answer, &bytes, media_type).unwrap_or_else(|| {
+                    Error::new(Kind::Refused, format!("it does not take manifest {name}: {answer}")).on(Side::Target)
+                });
+                Err(error.while_(self.remote.repository()))
             }
         }
     }

@@ -2,12 +2,14 @@
 //! referrers are listed where it has no API for them.
 
 mod fallback;
+mod foreign;
 mod ladder;
 mod medium;
 mod probe;
 pub mod profile;
 
 pub use fallback::{Listed, list_referrer};
+pub use foreign::allow_line;
 pub use ladder::{Rung, put_index};
 pub use medium::{Known, RegistryTarget};
 pub use probe::{probe, scratch};

@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod down;
+mod elsewhere;
 mod limits;
 mod lists;
 mod logins;

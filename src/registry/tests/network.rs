@@ -16,9 +16,9 @@ const BLOB: &[u8] = b"a blob";
 
 /// What each name leads to, and which were asked for.
 #[derive(Clone, Default)]
-struct Names {
-    known: Vec<(&'static str, IpAddr)>,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(super) struct Names {
+    pub known: Vec<(&'static str, IpAddr)>,
+    pub asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Resolve for Names {

@@ -3,6 +3,9 @@
 //! Redirects, upload locations and realms are addresses that a registry chose. They must not lead to what only this
 //! machine can reach: its own services on loopback, and the services of its cloud on link-local addresses. Private
 //! networks are not in this list: registries inside of a company redirect to object stores there.
+//!
+//! The `urls` of layers were chosen by whoever made an image, anywhere. They lead to public addresses only, unless the
+//! operator opened their host.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -21,6 +24,10 @@ pub(super) enum Reach {
     Here,
     /// A registry elsewhere named it.
     Outside,
+    /// An image named it, and the operator named it too: it is a public one.
+    Public,
+    /// The same, and the operator said that it may be a private one.
+    Opened,
 }
 
 /// An address that is not one of a machine elsewhere.
@@ -31,6 +38,12 @@ pub(super) enum Special {
     Unspecified,
     Multicast,
     Broadcast,
+    /// A network of a company or a home (RFC 1918, RFC 4193), or of a provider behind its address translation (RFC 6598).
+    Private,
+    /// For documents, measurements, protocols, or nothing yet (RFC 6890 and its registries).
+    Reserved,
+    /// At which clouds answer their machines.
+    Cloud,
 }
 
 /// A host whose addresses are all out of reach.
@@ -43,12 +56,19 @@ pub(super) struct Forbidden {
 impl Reach {
     /// What is against connecting to `address`.
     fn objection(self, address: IpAddr) -> Option<Special> {
-        let special = special(address)?;
+        let mut specials = specials(address).into_iter().flatten();
+        let elsewhere = |special: &Special| matches!(special, Special::Private | Special::Reserved | Special::Cloud);
         match self {
-            Reach::Anywhere => None,
-            Reach::Here if special == Special::Loopback => None,
-            Reach::Here | Reach::Outside => Some(special),
+            Reach::Anywhere | Reach::Opened => None,
+            Reach::Public => specials.next(),
+            Reach::Here => specials.find(|one| !elsewhere(one)).filter(|one| *one != Special::Loopback),
+            Reach::Outside => specials.find(|one| !elsewhere(one)),
         }
+    }
+
+    /// Whether whoever named the host may be shown who we are.
+    pub fn shows_identity(self) -> bool {
+        !matches!(self, Reach::Public | Reach::Opened)
     }
 
     /// What is against the host of `url` before anybody was asked for its addresses.
@@ -69,8 +89,8 @@ impl Reach {
     /// A resolver that gives only addresses that may be connected to: the connection goes to what was checked.
     pub fn guard(self, resolver: Arc<dyn Resolve>) -> Arc<dyn Resolve> {
         match self {
-            Reach::Anywhere => resolver,
-            Reach::Here | Reach::Outside => Arc::new(Guarded { resolver, reach: self }),
+            Reach::Anywhere | Reach::Opened => resolver,
+            Reach::Here | Reach::Outside | Reach::Public => Arc::new(Guarded { resolver, reach: self }),
         }
     }
 }
@@ -121,10 +141,15 @@ pub(super) fn names_this_machine(url: &Url) -> bool {
     Reach::Outside.check(url).is_err_and(|forbidden| forbidden.special == Special::Loopback)
 }
 
-fn special(address: IpAddr) -> Option<Special> {
+/// What an address is, and those that it may stand for.
+fn specials(address: IpAddr) -> [Option<Special>; 2] {
     match address {
-        IpAddr::V4(address) => special_v4(address),
-        IpAddr::V6(address) => special_v6(address),
+        IpAddr::V4(address) => [special_v4(address), None],
+        IpAddr::V6(address) => match (special_v6(address), embedded(address)) {
+            (Some(special), _) => [Some(special), None],
+            (None, [None, None]) => [not_global(address), None],
+            (None, within) => within.map(|within| within.and_then(special_v4)),
+        },
     }
 }
 
@@ -136,6 +161,13 @@ fn special_v4(address: Ipv4Addr) -> Option<Special> {
         [169, 254, ..] => Some(Special::LinkLocal),
         [224..=239, ..] => Some(Special::Multicast),
         [255, 255, 255, 255] => Some(Special::Broadcast),
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Some(Special::Private),
+        // What Azure has beside 169.254.169.254.
+        [168, 63, 129, 16] => Some(Special::Cloud),
+        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18..=19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => {
+            Some(Special::Reserved)
+        }
+        [240..=255, ..] => Some(Special::Reserved),
         _ => None,
     }
 }
@@ -146,7 +178,19 @@ fn special_v6(address: Ipv6Addr) -> Option<Special> {
         Ipv6Addr::UNSPECIFIED => Some(Special::Unspecified),
         _ if address.is_multicast() => Some(Special::Multicast),
         _ if address.is_unicast_link_local() => Some(Special::LinkLocal),
-        _ => embedded(address).into_iter().flatten().find_map(special_v4),
+        _ => None,
+    }
+}
+
+/// What an IPv6 address is that stands for no IPv4 address: all that is global is in 2000::/3.
+fn not_global(address: Ipv6Addr) -> Option<Special> {
+    match address.segments() {
+        // Unique local, and the site-local ones that came before.
+        [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Some(Special::Private),
+        // Protocols (Teredo among them), documents.
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some(Special::Reserved),
+        [0x2000..=0x3fff, ..] => None,
+        _ => Some(Special::Reserved),
     }
 }
 
@@ -178,6 +222,9 @@ impl fmt::Display for Special {
             Special::Unspecified => "an unspecified address",
             Special::Multicast => "a multicast address",
             Special::Broadcast => "a broadcast address",
+            Special::Private => "an address of a private network",
+            Special::Reserved => "a reserved address",
+            Special::Cloud => "an address at which a cloud answers its machines",
         })
     }
 }
@@ -250,6 +297,73 @@ mod tests {
         }
     }
 
+    #[test]
+    fn addresses_that_an_image_may_not_name() {
+        use Special::{Broadcast, Cloud, LinkLocal, Loopback, Multicast, Private, Reserved, Unspecified};
+        let rows = [
+            ("8.8.8.8", None),
+            ("93.184.216.34", None),
+            ("127.0.0.1", Some(Loopback)),
+            ("0", Some(Unspecified)),
+            ("169.254.169.254", Some(LinkLocal)),
+            ("10.0.0.1", Some(Private)),
+            ("172.15.255.255", None),
+            ("172.16.0.1", Some(Private)),
+            ("172.31.255.255", Some(Private)),
+            ("172.32.0.0", None),
+            ("192.168.255.255", Some(Private)),
+            ("100.63.255.255", None),
+            ("100.64.0.1", Some(Private)),
+            ("100.127.255.255", Some(Private)),
+            ("100.128.0.0", None),
+            ("168.63.129.16", Some(Cloud)),
+            ("192.0.0.192", Some(Reserved)),
+            ("192.0.1.1", None),
+            ("192.0.2.1", Some(Reserved)),
+            ("192.88.99.1", Some(Reserved)),
+            ("198.17.255.255", None),
+            ("198.18.0.1", Some(Reserved)),
+            ("198.19.255.255", Some(Reserved)),
+            ("198.51.100.1", Some(Reserved)),
+            ("203.0.113.1", Some(Reserved)),
+            ("224.0.0.1", Some(Multicast)),
+            ("240.0.0.1", Some(Reserved)),
+            ("255.255.255.254", Some(Reserved)),
+            ("255.255.255.255", Some(Broadcast)),
+            ("[2606:4700::1111]", None),
+            ("[2001:4860:4860::8888]", None),
+            ("[::1]", Some(Loopback)),
+            ("[::2]", Some(Unspecified)),
+            ("[fe80::1]", Some(LinkLocal)),
+            ("[fec0::1]", Some(Private)),
+            ("[fc00::1]", Some(Private)),
+            ("[fd00:ec2::254]", Some(Private)),
+            ("[ff0e::1]", Some(Multicast)),
+            ("[2001:db8::1]", Some(Reserved)),
+            ("[2001::1]", Some(Reserved)),
+            ("[3fff::1]", Some(Reserved)),
+            ("[100::1]", Some(Reserved)),
+            ("[4000::1]", Some(Reserved)),
+            ("[::ffff:10.0.0.1]", Some(Private)),
+            ("[::ffff:8.8.8.8]", None),
+            ("[::ffff:0:192.168.0.1]", Some(Private)),
+            ("[64:ff9b::8.8.8.8]", None),
+            ("[64:ff9b::10.0.0.1]", Some(Private)),
+            ("[64:ff9b:1::8.8.8.8]", Some(Unspecified)),
+            ("[64:ff9b:1:808:8:800::]", None),
+            ("[64:ff9b:1:a00:0:100::]", Some(Private)),
+            ("[2002:808:808::1]", None),
+            ("[2002:a00:1::]", Some(Private)),
+            ("localhost", Some(Loopback)),
+        ];
+        for (host, expected) in rows {
+            let url: Url = format!("https://{host}/x").parse().unwrap();
+            let found = Reach::Public.check(&url).err().map(|forbidden| forbidden.special);
+            assert_eq!(found, expected, "{host}");
+            assert_eq!(Reach::Opened.check(&url), Ok(()), "{host}");
+        }
+    }
+
     /// Every name leads to these addresses.
     struct Fixed(&'static str);
 
@@ -270,6 +384,10 @@ mod tests {
             (Reach::Outside, "fe80::1 10.0.0.1", Some("10.0.0.1")),
             (Reach::Outside, "93.184.216.34", Some("93.184.216.34")),
             (Reach::Outside, "", Some("")),
+            (Reach::Public, "10.0.0.1", None),
+            (Reach::Public, "fd00::1 100.64.0.1 ::ffff:192.168.0.1", None),
+            (Reach::Public, "10.0.0.1 93.184.216.34", Some("93.184.216.34")),
+            (Reach::Opened, "10.0.0.1 127.0.0.1", Some("10.0.0.1 127.0.0.1")),
         ];
         for (reach, addresses, expected) in rows {
             let found = reach.guard(Arc::new(Fixed(addresses))).resolve("x.example".parse().unwrap()).await;

@@ -69,7 +69,16 @@ pub(in crate::registry) async fn next_piece(response: &mut Response) -> Result<O
 fn way_of(response: &Response) -> Way {
     let made_up = || {
         let (host, Timeouts { connect, idle }) = (host_of(response.url()), Timeouts::default());
-        Way { key: host.clone(), home: host.clone(), host, proxy: None, shows: false, connect, idle }
+        Way {
+            key: host.clone(),
+            home: host.clone(),
+            host,
+            proxy: None,
+            shows: false,
+            named_by_image: false,
+            connect,
+            idle,
+        }
     };
     response.extensions().get::<Way>().cloned().unwrap_or_else(made_up)
 }

@@ -28,20 +28,31 @@ use self::proxies::Proxy;
 use self::trouble::Way;
 use super::retry::Trouble;
 use crate::config::Timeouts;
-use crate::error::{Error, Result};
-use crate::oci::Registry;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Elsewhere, Registry, UrlHost};
+
+/// How an address that an image named may be one of this machine or of a private network.
+const OPENED: &str =
+    "if this is a server of your own, name it in foreignLayers.allowPrivate of the spec, with its port";
 
 /// The pool as one base address may use it.
 pub(super) struct Transport {
     pool: Arc<Pool>,
     /// `None` for what no URL can be made of; nothing is asked then.
     base: Option<Url>,
+    /// The rules for addresses that an image named.
+    elsewhere: Option<Arc<Elsewhere>>,
 }
 
 impl Transport {
     /// The pool for `base`, the address of a registry or mirror that the operator named.
     pub fn new(pool: Arc<Pool>, base: &str) -> Self {
-        Transport { pool, base: Url::parse(base).ok() }
+        Transport { pool, base: Url::parse(base).ok(), elsewhere: None }
+    }
+
+    /// The pool for addresses that an image named, within `rules`; `first` is the one that is asked first.
+    pub fn elsewhere(pool: Arc<Pool>, first: &Url, rules: Arc<Elsewhere>) -> Self {
+        Transport { pool, base: Some(first.clone()), elsewhere: Some(rules) }
     }
 
     /// Sends `request` and waits for the head of its answer, as long as its host may stand still.
@@ -84,12 +95,19 @@ impl Transport {
             key: names.first().map_or_else(|| host.clone(), ToString::to_string),
             home: self.base.as_ref().map_or_else(|| host.clone(), host_of),
             host,
-            shows: certificates.identity.is_some(),
+            shows: certificates.identity.is_some() && reach.shows_identity(),
+            named_by_image: self.elsewhere.is_some(),
             connect,
             idle,
             proxy,
         };
         reach.check(url).map_err(|forbidden| way.forbidden(&forbidden))?;
+        let literal = matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_)));
+        if let (Some(_), true, Reach::Public) = (&way.proxy, literal, reach) {
+            // What lies behind a proxy is not seen from here, and no name was named that stands for it.
+            let what = format!("{} is an address and no name, and behind a proxy: refused", way.host);
+            return Err(Error::new(Kind::Refused, what).help(OPENED));
+        }
         if let (Some(proxy), true, Some(Host::Ipv6(_))) = (&way.proxy, secure, url.host()) {
             // The HTTP client takes the brackets for a part of the name then.
             let what =
@@ -106,6 +124,10 @@ impl Transport {
         let home = |base: &Url| {
             base.host_str() == url.host_str() && base.port_or_known_default() == url.port_or_known_default()
         };
+        if let Some(rules) = &self.elsewhere {
+            let opened = UrlHost::of(url).is_some_and(|host| rules.may_be_private(&host));
+            return if opened { Reach::Opened } else { Reach::Public };
+        }
         match &self.base {
             Some(base) if home(base) => Reach::Anywhere,
             _ if self.pool.configured(names).is_some() => Reach::Anywhere,

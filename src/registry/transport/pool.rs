@@ -155,7 +155,8 @@ impl Pool {
             true => builder.tls_certs_merge(certificates.authorities.iter().cloned()),
             false => builder.tls_certs_only([]),
         };
-        if let Some(identity) = certificates.identity.as_ref().filter(|_| class.secure) {
+        if let Some(identity) = certificates.identity.as_ref().filter(|_| class.secure && class.reach.shows_identity())
+        {
             builder = builder.identity(identity.clone());
         }
         builder.build().map_err(|error| {

@@ -28,6 +28,8 @@ pub(super) struct Way {
     pub proxy: Option<Proxy>,
     /// Whether a client certificate is there to be shown.
     pub shows: bool,
+    /// Whether an image named the address, and not a registry.
+    pub named_by_image: bool,
     pub connect: Duration,
     pub idle: Duration,
 }
@@ -82,6 +84,10 @@ impl Way {
     /// The registry sends sealift to where it may not.
     pub fn forbidden(&self, forbidden: &Forbidden) -> Error {
         let Forbidden { special, .. } = forbidden;
+        if self.named_by_image {
+            let what = format!("{} is {special}: refused, as an image named it", self.host);
+            return Error::new(Kind::Refused, what).help(super::OPENED);
+        }
         let what = format!("{} sends requests to {}, {special}: refused", self.home, self.host);
         Error::new(Kind::Refused, what).help(format!(
             "a registry elsewhere has no business there; if that is meant, name {} under `registries` in the configuration",

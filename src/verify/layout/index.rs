@@ -149,6 +149,7 @@ fn left_behind(folder: &Folder, of: &Digest, manifest: &Manifest) -> Vec<Foreign
             manifest: *of,
             decision: ForeignDecision::Skip,
             acknowledge: None,
+            unavailable: false,
         })
         .collect()
 }
