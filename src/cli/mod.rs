@@ -4,6 +4,7 @@ mod completions;
 mod deep;
 mod demo;
 mod export;
+mod foreign;
 mod key;
 mod login;
 mod output;
@@ -83,6 +84,9 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Find out what a registry takes, before anything is carried
     Probe(probe::ProbeArguments),
+    /// See which layers are had from elsewhere, and make images of which some are, or none
+    #[command(subcommand)]
+    Foreign(foreign::ForeignCommand),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
     /// See which login is used for a registry, and whether it works
@@ -136,6 +140,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Probe(arguments) => probe::run(arguments, output).await,
+        Command::Foreign(command) => foreign::run(command, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),

@@ -13,6 +13,7 @@ use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
 use crate::export::{ExportReport, LayoutReport};
+use crate::foreign::{ChangeReport, ListReport};
 use crate::target::Profile;
 use crate::yaml;
 
@@ -41,6 +42,10 @@ pub enum SchemaName {
     ReplayReport,
     /// What `probe` writes and `target.profile` takes.
     Profile,
+    /// What `foreign list --output json` prints.
+    ForeignReport,
+    /// What `foreign mark --output json` and `foreign unmark --output json` print.
+    ForeignChangeReport,
     /// What `demo --output json` prints.
     DemoReport,
     /// What `key generate --output json` prints.
@@ -64,6 +69,8 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
     ("profile", SchemaName::Profile),
+    ("foreign-report", SchemaName::ForeignReport),
+    ("foreign-change-report", SchemaName::ForeignChangeReport),
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
@@ -88,6 +95,10 @@ impl SchemaName {
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
             SchemaName::Profile => of::<Profile>("profile", "sealift profile of a target"),
+            SchemaName::ForeignReport => of::<ListReport>("foreign-report", "sealift foreign list report"),
+            SchemaName::ForeignChangeReport => {
+                of::<ChangeReport>("foreign-change-report", "sealift foreign mark and unmark report")
+            }
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),

@@ -1,6 +1,7 @@
 //! JSON from outside and JSON of our own: bounded on the way in, canonical on the way out.
 
 mod sorted;
+pub mod spans;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 16] = [
     &["plan"],
     &["pull"],
     &["export"],
@@ -12,6 +12,9 @@ const COMMANDS: [&[&str]; 13] = [
     &["login", "check"],
     &["key", "generate"],
     &["probe"],
+    &["foreign", "list"],
+    &["foreign", "mark"],
+    &["foreign", "unmark"],
     &["spec", "check"],
     &["spec", "schema"],
     &["demo"],
