@@ -224,7 +224,16 @@ const MISTAKES: &[(&str, i32, &str)] = &[
     ("mark SOURCE:1 --layer x --url URL --to TO:1", 2, "neither a number, from 1, nor a digest"),
     ("mark SOURCE:1 --layer ABSENT --url URL --to TO:1", 2, "no image in it has the layer"),
     ("mark SOURCE:1 --layer BASE --url http://a.example/ --to TO:1", 2, "it is not https"),
-    ("mark SOURCE:1 --layer BASE --url https://u:p@a.example/ --to TO:1", 2, "it has a name or a password"),
+    ("mark SOURCE:1 --layer BASE --url https://u:canary@a.example/ --to TO:1", 2, "it has a name or a password"),
+    (
+        "mark SOURCE:1 --layer BASE --url https://a.example/?canary#x --to TO:1",
+        2,
+        "--url 1 is not to be used: it has a fragment",
+    ),
+    ("mark u:canary@h.example/a:1 --layer BASE --url URL --to TO:1", 2, "SOURCE: there is an @ in it"),
+    ("unmark SOURCE:1 --to u:canary@h.example/a:1", 2, "--to: there is an @ in it"),
+    ("list u:canary@h.example/a:1", 2, "WHAT: there is an @ in it"),
+    ("list h.example", 2, "WHAT: "),
     ("mark SOURCE:1 --url URL --layer BASE --to TO:1", 2, "stands before any --layer"),
     ("mark SOURCE:1 --layer BASE --layer 1 --url URL --to TO:1", 2, "has no --url behind it"),
     ("mark SOURCE:1 --layer BASE --url URL --layer BASE --url URL --to TO:1", 2, "is named twice"),
@@ -256,6 +265,7 @@ async fn what_cannot_be_meant_is_said() {
         let line = stands_for.iter().fold((*line).to_owned(), |line, (word, text)| line.replace(word, text));
         let said = foreign.run(&line.split(' ').collect::<Vec<_>>());
         assert!(said.status == Some(*status) && said.err.contains(says), "{line}: {said:?}");
+        assert!(!said.err.contains("canary"), "{line}: a password is repeated: {said:?}");
     }
     assert_eq!(foreign.world.target.repositories().unwrap(), Vec::<String>::new(), "nothing was pushed");
 }

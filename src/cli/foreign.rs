@@ -64,7 +64,7 @@ pub(super) struct ListArguments {
 #[derive(clap::Args)]
 pub(super) struct MarkArguments {
     /// The image: HOST/REPOSITORY:TAG or @DIGEST
-    source: Reference,
+    source: String,
     #[command(flatten)]
     marks: Marks,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(super) struct MarkArguments {
 #[derive(clap::Args)]
 pub(super) struct UnmarkArguments {
     /// The image: HOST/REPOSITORY:TAG or @DIGEST
-    source: Reference,
+    source: String,
     /// A layer: its number from 1, or its digest; all foreign ones where none is named
     #[arg(long = "layer", value_name = "N|DIGEST")]
     layers: Vec<LayerName>,
@@ -89,7 +89,7 @@ pub(super) struct UnmarkArguments {
 struct CommonArguments {
     /// Where the new image goes
     #[arg(long, value_name = "HOST/REPOSITORY[:TAG]")]
-    to: Reference,
+    to: String,
     /// Only the images of an index that are for this platform
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<PlatformPattern>,
@@ -110,7 +110,8 @@ impl clap::Args for Marks {
         let layer = layer.value_parser(|text: &str| text.parse::<LayerName>());
         let url = Arg::new("url").long("url").value_name("URL").required(true).action(ArgAction::Append);
         let url = url.help("Where the layer named before it is to be had; several are alternatives");
-        command.arg(layer).arg(url.value_parser(parse_url))
+        // Checked below: what is wrong with an address is said without repeating it.
+        command.arg(layer).arg(url)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -124,12 +125,13 @@ impl clap::FromArgMatches for Marks {
         for (at, layer) in in_place::<LayerName>(matches, "layer") {
             marks.push((at, Mark { layer, urls: Vec::new() }));
         }
-        for (at, url) in in_place::<String>(matches, "url") {
-            match marks.iter_mut().rev().find(|(layer, _)| *layer < at) {
-                Some((_, mark)) => mark.urls.push(url),
-                None => {
-                    return Err(misplaced(format!("--url {url} stands before any --layer that it could belong to")));
-                }
+        for (number, (at, url)) in (1..).zip(in_place::<String>(matches, "url")) {
+            let Some((_, mark)) = marks.iter_mut().rev().find(|(layer, _)| *layer < at) else {
+                return Err(misplaced(format!("--url {number} stands before any --layer that it could belong to")));
+            };
+            match parse_url(&url) {
+                Ok(url) => mark.urls.push(url),
+                Err(why) => return Err(misplaced(format!("--url {number} is not to be used: {why}"))),
             }
         }
         match marks.iter().find(|(_, mark)| mark.urls.is_empty()) {
@@ -196,29 +198,39 @@ fn place(arguments: &ListArguments, config: &Config) -> Result<Place> {
     if !arguments.keys.is_empty() {
         return Err(Error::usage("--key is for bundles, and this is the name of an image in a registry"));
     }
-    let reference: Reference = arguments.what.parse().map_err(|error| {
-        Error::usage(format!("{error}; and there is no such folder"))
-            .help("HOST/REPOSITORY:TAG, HOST/REPOSITORY@sha256:…, or the folder of a store, a bundle or a layout")
+    let reference = reference("WHAT", &arguments.what).map_err(|error| {
+        error.help("HOST/REPOSITORY:TAG, HOST/REPOSITORY@sha256:…, or the folder of a store, a bundle or a layout; there is no such folder")
     })?;
     let client = super::client(config, Side::Source)?;
     Place::registry(client.repository(&reference.repository), &reference)
 }
 
+/// An argument that names an image. A text that may hold a password is not repeated.
+fn reference(argument: &str, text: &str) -> Result<Reference> {
+    let is_digest = |text: &str| text.starts_with("sha256:") || text.starts_with("sha512:");
+    if text.split_once('@').is_some_and(|(_, behind)| !is_digest(behind)) {
+        return Err(Error::usage(format!("{argument}: there is an @ in it, and no digest behind that"))
+            .help("log in with `docker login` or `podman login`, whose files are read. Change the password, if one stood there"));
+    }
+    text.parse().map_err(|error| Error::usage(format!("{argument}: {error}")))
+}
+
 async fn run_change(
-    source: &Reference,
+    source: &str,
     wish: &Wish,
     common: &CommonArguments,
     push_foreign: bool,
     output: Output,
 ) -> Result<Option<Kind>> {
-    if common.to.digest.is_some() {
+    let (source, target) = (reference("SOURCE", source)?, reference("--to", &common.to)?);
+    if target.digest.is_some() {
         return Err(Error::usage("--to names a digest, and the new image gets one of its own")
             .help("HOST/REPOSITORY:TAG, or without a tag"));
     }
     let config = common.config.load()?;
     let order = Order {
-        source,
-        target: &common.to,
+        source: &source,
+        target: &target,
         wish,
         platform: common.platform.as_ref(),
         push_foreign,

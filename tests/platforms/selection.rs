@@ -184,7 +184,7 @@ async fn what_an_index_does_not_have_is_said_with_what_it_has() {
 }
 
 /// An index that lists two indexes and an image; an index has a platform, or none.
-fn nested(source: &Source, platform_of_lists: &Value) -> (SampleImage, SampleImage, Descriptor) {
+pub fn nested(source: &Source, platform_of_lists: &Value) -> (SampleImage, SampleImage, Descriptor) {
     let build = |seed: u64, docker: bool| {
         let builder = ImageBuilder::new()
             .platform("linux", "amd64", "")

@@ -5,7 +5,7 @@ use sealift::sample::{ImageBuilder, SampleImage};
 use sealift::serve::Shelf;
 use serde_json::{Value, json};
 
-use super::selection::{Source, tag};
+use super::selection::{Source, nested, tag};
 use crate::support::World;
 
 fn single(os: &str, architecture: &str, variant: &str, version: &str, docker: bool) -> SampleImage {
@@ -151,4 +151,22 @@ async fn an_index_of_artifacts_passes_whole() {
     let there = world.target.resolve(repository, &Name::from(tag())).unwrap();
     assert_eq!(there.map(|there| there.digest), Some(root.digest));
     assert_whole(&world, repository, &root);
+}
+
+/// Of nested indexes, each keeps its own bytes, though only one platform of each came along.
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_indexes_arrive_sparse_with_their_digests() {
+    let (world, source) = (World::new(&[]).await, Source::empty().await);
+    let (first, second, root) = nested(&source, &Value::Null);
+    let report = carry(&world, &source, "nested");
+    let repository = report["reports"][0]["images"][0]["target"].as_str().unwrap().split_once('/').unwrap().1;
+    let there = |name: Name| world.target.resolve(repository, &name).unwrap().map(|there| there.digest);
+    assert_eq!(there(Name::from(tag())), Some(root.digest));
+    for inner in [&first, &second] {
+        assert_eq!(world.target.manifest(&inner.root).unwrap(), inner.bytes(&inner.root.digest).unwrap());
+        assert_eq!(there(Name::from(inner.root.digest)), Some(inner.root.digest));
+        let (amd64, arm64) = (inner.child("linux", "amd64", "").unwrap(), inner.child("linux", "arm64", "").unwrap());
+        assert_whole(&world, repository, &amd64);
+        assert_eq!(there(Name::from(arm64.digest)), None, "a platform that was left out");
+    }
 }
