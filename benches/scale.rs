@@ -182,6 +182,7 @@ fn synthesise(stream: usize, at: usize, tag: usize) -> Synthesised {
         signatures: Vec::new(),
         absent: absent.to_vec(),
         foreign: Vec::new(),
+        trimmed: None,
     };
     Synthesised { documents: vec![config, manifest, index], layers, record }
 }

@@ -266,7 +266,7 @@ fn lay_out(chosen: Chosen, store: &Store, key: &SigningKey, options: &ExportOpti
     let contents = Contents {
         kind: TYPE.into(),
         version: VERSION.into(),
-        critical: Vec::new(),
+        critical: Contents::critical_for(&chosen.images),
         stream: chosen.stream,
         epoch: 0,
         sequence: 0,

@@ -10,6 +10,7 @@
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
 //! foreign (image of a registry)           -> registry       layers that are had from elsewhere, or no longer
+//! inspect (registry, store, bundle, ...)  -> InspectReport  changes no image
 //! ```
 
 pub mod cli;
@@ -26,11 +27,14 @@ pub mod replay;
 
 pub mod foreign;
 
+pub mod inspect;
+
 pub mod sample;
 pub mod serve;
 pub mod site;
 pub mod spec;
 pub mod target;
+pub mod trust;
 pub mod yaml;
 
 pub mod bundle;

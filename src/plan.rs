@@ -8,6 +8,7 @@ mod far;
 mod fetch;
 mod pulls;
 mod signatures;
+mod trim;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::error::{Context, Error, Result, Side};
-use crate::image::{Absent, Image, Kept, Signature};
+use crate::image::{Absent, Image, IndexMode, Kept, Signature};
 use crate::monitor::Monitor;
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::registry::Client;
@@ -94,6 +95,7 @@ pub async fn plan(spec: &MirrorSpec, client: &Client, store: &Arc<Store>, monito
     let mut draft = draft(spec, client, store, now, monitor).await?;
     monitor.end();
     refuse_collisions(&draft.images)?;
+    trim::trim(&mut draft, store);
     let (images, totals) = bytes::sum(&mut draft, store, spec.export.volume_size);
     let pulls = pulls::count(&before, client.budgets(), &images, store);
     draft.notes.extend(pulls.iter().filter_map(CountedPulls::warning));
@@ -146,8 +148,8 @@ async fn draft(
 struct Draft {
     /// Their bytes are counted when all are there.
     images: Vec<PlannedImage>,
-    /// Where in `images` a root of a repository is.
-    places: HashMap<(String, Digest), usize>,
+    /// Where in `images` a root of a repository is, and whether it is to be trimmed.
+    places: HashMap<(String, Digest, bool), usize>,
     failed: Vec<Failure>,
     notes: Vec<String>,
     manifest_pulls: u64,
@@ -165,7 +167,8 @@ impl Draft {
     /// Adds an image. Two entries of a spec may want other platforms of one image: then it is one image with both, so that
     /// no tag of it appears before all of them are there.
     fn add(&mut self, planned: PlannedImage) {
-        let key = (planned.image.repository.clone(), planned.image.root.digest);
+        let trimmed = planned.image.mode == IndexMode::Trim;
+        let key = (planned.image.repository.clone(), planned.image.root.digest, trimmed);
         let place = *self.places.entry(key).or_insert(self.images.len());
         match self.images.get_mut(place) {
             Some(there) => {
@@ -197,7 +200,8 @@ impl Previous {
         for entry in images {
             let Ok(checked) = entry.signatures_checked.parse() else { continue };
             // A record that cannot be read costs a look-up, not the plan.
-            if let Ok(Image { repository, root, kept, signatures, absent, .. }) = store.image(&entry.image) {
+            let image = store.image(&entry.image).map(Image::before_trim);
+            if let Ok(Image { repository, root, kept, signatures, absent, .. }) = image {
                 found.insert((repository, root.digest), Found { kept, signatures, absent, checked });
             }
         }
@@ -337,6 +341,25 @@ fn refuse_collisions(images: &[PlannedImage]) -> Result<()> {
                     .help("take one of them out of the spec, or mirror it in a stream and a prefix of its own"));
             }
             _ => {}
+        }
+    }
+    refuse_two_meanings(images)
+}
+
+/// A tag cannot point to an index and to what is made of it by trimming.
+fn refuse_two_meanings(images: &[PlannedImage]) -> Result<()> {
+    let mut modes: HashMap<(&str, Digest, &Tag), bool> = HashMap::new();
+    for PlannedImage { tags, image, .. } in images {
+        let trimmed = image.mode == IndexMode::Trim;
+        for tag in tags {
+            let key = (image.repository.as_str(), image.root.digest, tag);
+            if modes.insert(key, trimmed).is_some_and(|other| other != trimmed) {
+                let name = format!("{}:{tag}", image.repository);
+                return Err(Error::usage(format!(
+                    "two entries of the spec choose {name}, and one of them trims its index"
+                ))
+                .help("give both the same `index`, or choose the tag in one of them"));
+            }
         }
     }
     Ok(())

@@ -184,7 +184,8 @@ async fn fetch_manifests_of<S: Source>(
     let image = &planned.image;
     let from = vec![image.repository()?];
     // The planner has left them in the store. A plan from a file, or a store that was cleaned since, has not.
-    let missing: Vec<Work> = image
+    let at_source = image.clone().before_trim();
+    let missing: Vec<Work> = at_source
         .manifests()
         .into_iter()
         .filter(|(descriptor, _)| !store.has(descriptor))
@@ -192,6 +193,9 @@ async fn fetch_manifests_of<S: Source>(
         .collect();
     if let Some((_, error)) = copy(&missing, source, store, limits, &crate::monitor::Silent).await.into_iter().next() {
         return Err(error);
+    }
+    for made in image.remade(|descriptor| store.manifest_bytes(descriptor))? {
+        store.put(&made.descriptor.digest, &made.bytes)?;
     }
     store.needed(image).map(|blobs| blobs.into_iter().filter(|blob| !store.has(blob)).collect())
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::bundle::BundleReader;
 use crate::content::Limits;
 use crate::error::{Kind, Problem, Result};
+use crate::image::Image;
 use crate::monitor::Monitor;
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Client;
@@ -129,7 +130,7 @@ pub async fn replay(
         bundle: name.to_string(),
         digest: reader.digest(),
         rollback: destination.rollback.clone(),
-        notes: notes(&images, destination.tag_children),
+        notes: notes(&images, destination.tag_children).into_iter().chain(trimmed_note(&contents.images)).collect(),
         images,
     })
 }
@@ -153,6 +154,17 @@ fn notes(images: &[ReplayedImage], tag_children: bool) -> Vec<String> {
         );
     }
     notes
+}
+
+/// What is to be known of indexes that nobody signed as they are.
+fn trimmed_note(images: &[Image]) -> Option<String> {
+    let trimmed = images.iter().filter(|image| image.trimmed.is_some()).count();
+    (trimmed > 0).then(|| {
+        let of = images.len();
+        format!(
+            "{trimmed} of {of} images have a trimmed index, which their publishers did not sign: `sealift inspect` at the target shows the originals, and checks the signatures of those"
+        )
+    })
 }
 
 /// Orders bundles so that the newest of a stream comes last.

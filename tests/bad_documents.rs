@@ -223,6 +223,7 @@ fn schedule_and_export() {
         ("export: {to: ‸''}", "the path is empty"),
         ("target: {profile: ‸''}", "the path is empty"),
         ("target: {sparseRefused: ‸full}", "without a profile"),
+        ("target: {sparseRefused: ‸trim}", "without a profile"),
         ("defaults: {signatures: {recheck: ‸daily}}", "is no duration"),
         ("defaults: {signatures: {recheck: ‸1 month}}", "is no duration"),
     ];
@@ -232,7 +233,6 @@ fn schedule_and_export() {
 #[test]
 fn what_is_not_honoured_is_refused() {
     let rows = [
-        "defaults: {index: ‸trim}",
         "defaults: {foreignLayers: {policy: ‸include}}",
         "defaults: {foreignLayers: {policy: ‸require}}",
         "defaults: {foreignLayers: {hosts: ‸[mcr.microsoft.com]}}",
@@ -242,7 +242,6 @@ fn what_is_not_honoured_is_refused() {
         "export: {baseline: {from: ‸acknowledged}}",
         "export: {baseline: {from: ‸drive}}",
         "export: {baseline: {site: ‸enclave-a}}",
-        "target: {sparseRefused: ‸trim}",
     ];
     check(rows.map(|marked| (with(&format!("{marked}\n")), "not honoured by this version: ")));
     check(rows.map(|marked| (with(&format!("{marked}\n")), " | use ")));

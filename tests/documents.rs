@@ -128,7 +128,8 @@ fn a_configuration() {
 #[test]
 fn how_mistakes_are_shown() {
     let misspelt = SPEC.replace("missingPlatform: skip", "missingPlatfrom: skip");
-    let several = SPEC.replace("15 2 * * 1-5", "0 0 31 2 *").replace("index: child", "index: trim");
+    let several =
+        SPEC.replace("15 2 * * 1-5", "0 0 31 2 *").replace("recheck: 1h 30m", "recheck: 1h 30m, verify: true");
     let secret = SPEC.replace("ghcr.io/acme", "bob:hunter2@ghcr.io/acme");
     for (name, text) in [("unknown_key", misspelt), ("several", several), ("secret", secret)] {
         let found = spec::parse(Path::new("specs/base-images.yaml"), text.as_bytes()).unwrap_err();

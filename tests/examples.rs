@@ -45,7 +45,7 @@ fn windows(number: u64, builds: &[&str]) -> SampleImage {
 }
 
 /// What `pinned-tools.yaml` names by digest. The same calls make the same bytes, so the digests in the file hold.
-fn pinned() -> [(&'static str, SampleImage); 3] {
+fn pinned() -> [(&'static str, SampleImage); 4] {
     let signed = layer(ImageBuilder::new(), 3_000, 41)
         .platform("linux", "amd64", "")
         .layer_files_zstd(&[("scanner", &pseudo_random(20_000, 1))])
@@ -55,7 +55,9 @@ fn pinned() -> [(&'static str, SampleImage); 3] {
         .cosign_tag("ghcr.io/acme/scanner", |payload| sealift::oci::Digest::of(payload).bytes().to_vec())
         .build()
         .unwrap();
-    [("acme/scanner", signed), ("acme/linter", image(42, &THREE[..2])), ("acme/agent", image(43, &THREE[..2]))]
+    let linter = image(42, &THREE[..2]);
+    let (agent, gateway) = (image(43, &THREE[..2]), image(44, &THREE));
+    [("acme/scanner", signed), ("acme/linter", linter), ("acme/agent", agent), ("acme/gateway", gateway)]
 }
 
 /// Registries that the examples name, on this machine.

@@ -150,12 +150,13 @@ async fn a_new_one_is_made_on_demand() {
     assert!(!fixture.exists(), "{} is there: none is ever made again", fixture.display());
     let shelf = MemoryShelf::new();
     seed(&shelf, "team/app", Some(&"1.0".parse().unwrap()), &indexed()).unwrap();
+    seed(&shelf, "team/trimmed", Some(&"1.0".parse().unwrap()), &indexed()).unwrap();
     seed(&shelf, "docker", Some(&"stable".parse().unwrap()), &docker()).unwrap();
     sha512(&shelf);
     let _source = Running::start_at(SOURCE.parse().unwrap(), Arc::new(shelf)).await.unwrap();
     let machine = Machine::new();
     let spec = format!(
-        "apiVersion: sealift/v1\nkind: MirrorSpec\nname: golden\ndefaults:\n  platforms: [linux/amd64, linux/arm64]\n  missingPlatform: skip\nimages:\n  - {{source: {SOURCE}/team/app, tags: {{exact: ['1.0']}}}}\n  - {{source: {SOURCE}/docker, tags: {{exact: [stable]}}}}\n  - {{source: {SOURCE}/sha512, tags: {{exact: ['1']}}}}\n"
+        "apiVersion: sealift/v1\nkind: MirrorSpec\nname: golden\ndefaults:\n  platforms: [linux/amd64, linux/arm64]\n  missingPlatform: skip\nimages:\n  - {{source: {SOURCE}/team/app, tags: {{exact: ['1.0']}}}}\n  - {{source: {SOURCE}/docker, tags: {{exact: [stable]}}}}\n  - {{source: {SOURCE}/sha512, tags: {{exact: ['1']}}}}\n  - {{source: {SOURCE}/team/trimmed, tags: {{exact: ['1.0']}}, index: trim}}\n"
     );
     machine.write("spec.yaml", &spec);
     machine.ok(&["key", "generate", "--out", "exporter"]).await;

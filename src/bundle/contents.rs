@@ -18,6 +18,12 @@ pub const TYPE: &str = "sealift/bundle";
 /// What can be done about what a trusted key signed, and is wrong all the same.
 pub(super) const ASK_MAKER: &str = "the bundle was signed like this: ask its maker, whose sealift is newer or broken";
 
+/// Members that this sealift knows, and that others must know where they occur.
+const KNOWN: [&str; 1] = [TRIMMED];
+
+/// The member of an image whose root the publisher never made.
+const TRIMMED: &str = "trimmed";
+
 /// The version that this sealift writes.
 pub const VERSION: &str = "1.0";
 
@@ -170,6 +176,12 @@ impl Contents {
         Ok(contents)
     }
 
+    /// What `critical` has to be for these images.
+    pub fn critical_for(images: &[Image]) -> Vec<String> {
+        let trimmed = images.iter().any(|image| image.trimmed.is_some());
+        trimmed.then(|| TRIMMED.to_owned()).into_iter().collect()
+    }
+
     /// The name of the bundle and of its folder.
     pub fn name(&self) -> BundleName {
         BundleName { stream: self.stream.clone(), epoch: self.epoch, sequence: self.sequence }
@@ -279,6 +291,7 @@ impl Contents {
         let mut images = std::collections::HashSet::with_capacity(self.images.len());
         for image in &self.images {
             let repository = image.repository().map_err(|error| error.to_string())?;
+            image.check_trimmed().map_err(|why| format!("{repository}@{}: {why}", image.root.digest))?;
             images.insert((repository.to_string(), image.root.digest));
         }
         match self.references.iter().find(|tag| !images.contains(&(tag.name.to_string(), tag.descriptor.digest))) {
@@ -375,7 +388,7 @@ impl Header {
         if major != Some(1) {
             return Err(format!("version {:?} is not known; this sealift reads version 1", self.version));
         }
-        match self.critical.first() {
+        match self.critical.iter().find(|name| !KNOWN.contains(&name.as_str())) {
             Some(name) => Err(format!("{name:?} must be understood, and this version does not know it")),
             None => Ok(()),
         }

@@ -5,6 +5,7 @@ mod deep;
 mod demo;
 mod export;
 mod foreign;
+mod inspect;
 mod key;
 mod login;
 mod output;
@@ -87,6 +88,8 @@ enum Command {
     /// See which layers are had from elsewhere, and make images of which some are, or none
     #[command(subcommand)]
     Foreign(foreign::ForeignCommand),
+    /// Show what an image is and what is here of it, and check its signatures
+    Inspect(inspect::InspectArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
     /// See which login is used for a registry, and whether it works
@@ -141,6 +144,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Probe(arguments) => probe::run(arguments, output).await,
         Command::Foreign(command) => foreign::run(command, output).await,
+        Command::Inspect(arguments) => inspect::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),

@@ -133,6 +133,7 @@ fn image_rows(text: &mut String, planned: &PlannedImage) {
         IndexMode::Sparse => "sparse",
         IndexMode::Full => "full",
         IndexMode::Child => "child",
+        IndexMode::Trim => "trim",
     };
     let _ = writeln!(text, "\n  {}  {}\n    {}  {mode}", image.repository, tags.join(" "), image.root.digest);
     for row in &planned.platforms {

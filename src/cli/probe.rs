@@ -90,7 +90,8 @@ fn meaning(profile: &Profile) -> &'static str {
         TakesSparse::Not => {
             "An index of which platforms are missing is refused: allow it there (distribution 3: \
              validation.manifests.indexes.platforms: none; Quay: FEATURE_SPARSE_INDEX: true), or carry all platforms \
-             (`index: full`, or `target.sparseRefused: full`), or one (`index: child`)."
+             (`index: full`, or `target.sparseRefused: full`), a new index (`index: trim`, or `target.sparseRefused: trim`), or \
+             one (`index: child`)."
         }
         TakesSparse::Unknown => "Whether chosen platforms can be carried is not known.",
     }

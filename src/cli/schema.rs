@@ -14,6 +14,7 @@ use super::verify::VerifyReports;
 use crate::bundle::Contents;
 use crate::export::{ExportReport, LayoutReport};
 use crate::foreign::{ChangeReport, ListReport};
+use crate::inspect::InspectReport;
 use crate::target::Profile;
 use crate::yaml;
 
@@ -40,6 +41,8 @@ pub enum SchemaName {
     VerifyReport,
     /// What `replay --output json` prints.
     ReplayReport,
+    /// What `inspect --output json` prints.
+    InspectReport,
     /// What `probe` writes and `target.profile` takes.
     Profile,
     /// What `foreign list --output json` prints.
@@ -68,6 +71,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("layout-report", SchemaName::LayoutReport),
     ("verify-report", SchemaName::VerifyReport),
     ("replay-report", SchemaName::ReplayReport),
+    ("inspect-report", SchemaName::InspectReport),
     ("profile", SchemaName::Profile),
     ("foreign-report", SchemaName::ForeignReport),
     ("foreign-change-report", SchemaName::ForeignChangeReport),
@@ -94,6 +98,7 @@ impl SchemaName {
             SchemaName::LayoutReport => of::<LayoutReport>("layout-report", "sealift export --layout report"),
             SchemaName::VerifyReport => of::<VerifyReports>("verify-report", "sealift verify report"),
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
+            SchemaName::InspectReport => of::<InspectReport>("inspect-report", "sealift inspect report"),
             SchemaName::Profile => of::<Profile>("profile", "sealift profile of a target"),
             SchemaName::ForeignReport => of::<ListReport>("foreign-report", "sealift foreign list report"),
             SchemaName::ForeignChangeReport => {

@@ -3,6 +3,8 @@
 
 mod bundle_name;
 mod layout;
+mod trim;
+mod witness;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -17,6 +19,8 @@ pub use layout::{
     INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH, index_entries,
     index_json,
 };
+pub use trim::{Compared, Made, Trimmed, TrimmedIndex, compare};
+pub use witness::{WITNESS_TYPE, Witness};
 
 /// The most manifests of one image: children, stubs and signatures together.
 pub const MANIFESTS_MAX: usize = 10_000;
@@ -31,6 +35,8 @@ pub enum IndexMode {
     Full,
     /// The one selected child is taken instead of the index.
     Child,
+    /// A new index is made without the left-out children, and a witness shows what the original was.
+    Trim,
 }
 
 /// One image of one repository: its root manifest and what was decided about everything below it.
@@ -58,6 +64,9 @@ pub struct Image {
     /// Foreign layers of kept manifests and what was decided about them.
     #[serde(default)]
     pub foreign: Vec<ForeignLayer>,
+    /// What the root was made from, where it is a trimmed index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trimmed: Option<Box<Trimmed>>,
 }
 
 /// A child that comes along.
@@ -82,7 +91,7 @@ pub struct Kept {
 pub struct LeftOut {
     /// The child's manifest.
     pub descriptor: Descriptor,
-    /// The index that lists it.
+    /// The index that lists it: of a trimmed one, the original.
     pub parent: Digest,
     /// Its platform, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,7 +243,7 @@ impl Image {
         add(&mut self.kept, other.kept);
         let kept: HashSet<Digest> = self.kept.iter().map(|child| child.descriptor.digest).collect();
         self.left_out.retain(|child| !kept.contains(&child.descriptor.digest));
-        if self.left_out.is_empty() && self.mode == IndexMode::Sparse {
+        if self.left_out.is_empty() && matches!(self.mode, IndexMode::Sparse | IndexMode::Trim) {
             self.mode = IndexMode::Full;
         }
         add(&mut self.signatures, other.signatures);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::Image;
+use crate::image::{Image, IndexMode};
 use crate::spec::{SparseRefused, TargetSpec};
 use crate::target::{Profile, TakesSparse};
 
@@ -20,6 +20,8 @@ pub(super) struct Far {
 pub(super) enum LeaveOut {
     /// It is carried so; with the left-out children's manifests where `stubs` says so.
     Yes { stubs: bool },
+    /// A new index is made without them.
+    Trim,
     /// All children are taken, for the target refuses anything else.
     Nothing,
 }
@@ -42,6 +44,7 @@ impl Far {
             (TakesSparse::Plainly, _) => Ok(LeaveOut::Yes { stubs: false }),
             (TakesSparse::WithStubs | TakesSparse::Unknown, _) => Ok(LeaveOut::Yes { stubs: true }),
             (TakesSparse::Not, SparseRefused::Full) => Ok(LeaveOut::Nothing),
+            (TakesSparse::Not, SparseRefused::Trim) => Ok(LeaveOut::Trim),
             (TakesSparse::Not, SparseRefused::Fail) => Err(self.refuses_sparse()),
         }
     }
@@ -51,13 +54,17 @@ impl Far {
         Error::new(Kind::Refused, format!("{registry} takes no index of which children are missing, says its profile")).help(
             "allow it there and probe again (distribution 3: validation.manifests.indexes.platforms: none; Quay 3.17: \
              FEATURE_SPARSE_INDEX: true), or carry what it takes: in the spec `target: {sparseRefused: full}` for all \
-             platforms, or `index: child` for a single one",
+             platforms, `target: {sparseRefused: trim}` for a new index of the chosen ones, or `index: child` for a single one",
         )
     }
 
     /// What the operator should know about images that this target would refuse.
     pub fn notes(&self, image: &Image) -> Vec<String> {
         let Some(profile) = &self.profile else { return Vec::new() };
+        self.foreign_notes(image, profile).into_iter().chain(witness_note(image, profile)).collect()
+    }
+
+    fn foreign_notes(&self, image: &Image, profile: &Profile) -> Vec<String> {
         let refused = image.foreign.iter().filter(|layer| {
             let docker = layer.descriptor.media_type.as_str().contains(".docker.");
             (if docker { &profile.docker_foreign_layers } else { &profile.foreign_layers }).is_no()
@@ -73,6 +80,17 @@ impl Far {
             image.repository, profile.registry
         )]
     }
+}
+
+/// A witness is an artifact about another manifest.
+fn witness_note(image: &Image, profile: &Profile) -> Option<String> {
+    let refused = image.mode == IndexMode::Trim && profile.artifacts.is_no();
+    refused.then(|| {
+        format!(
+            "{}: {} refuses artifacts, says its profile: it will take the trimmed index and not the witness of the original",
+            image.repository, profile.registry
+        )
+    })
 }
 
 /// The host of an address in a manifest, which may be anything.

@@ -1,6 +1,6 @@
 //! Walking an image: which children are kept, which are left out, and why.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::far::{Far, LeaveOut};
 use super::fetch::{Fetcher, UNUSABLE};
@@ -94,6 +94,7 @@ impl Walk<'_> {
             signatures: Vec::new(),
             absent: Vec::new(),
             foreign: std::mem::take(&mut self.foreign),
+            trimmed: None,
         }
     }
 
@@ -173,6 +174,16 @@ impl Walk<'_> {
                     self.children.iter().zip(kept.iter()).any(|(child, kept)| *kept && child.parent == digest);
                 kept[at] |= has_kept;
             }
+        }
+    }
+
+    /// A nested index of which nothing is kept would be trimmed to an index of nothing: it is left out itself. Children come
+    /// after the index that lists them.
+    fn leave_out_empty(&self, kept: &mut [bool]) {
+        let mut listed: HashMap<Digest, bool> = HashMap::new();
+        for (child, kept) in self.children.iter().zip(kept.iter_mut()).rev() {
+            *kept &= !child.is_index || listed.get(&child.descriptor.digest).is_none_or(|any| *any);
+            *listed.entry(child.parent).or_default() |= *kept;
         }
     }
 
@@ -262,13 +273,20 @@ impl Walk<'_> {
         selected: &[bool],
         notes: &mut Vec<String>,
     ) -> Result<Image> {
-        let leave_out = match selected.iter().all(|kept| *kept) {
-            true => LeaveOut::Nothing,
-            false => self.far.leave_out()?,
+        let leave_out = match (selected.iter().all(|kept| *kept), mode) {
+            (true, _) => LeaveOut::Nothing,
+            (false, IndexMode::Trim) => LeaveOut::Trim,
+            (false, _) => self.far.leave_out()?,
         };
+        let mut selected = selected.to_vec();
+        let mut mode = mode;
+        if matches!(leave_out, LeaveOut::Trim) {
+            self.leave_out_empty(&mut selected);
+            mode = IndexMode::Trim;
+        }
         let children = std::mem::take(&mut self.children);
         let (mut kept, mut left_out) = (Vec::new(), Vec::new());
-        for (child, keep) in children.into_iter().zip(selected) {
+        for (child, keep) in children.into_iter().zip(&selected) {
             let platform = platform_text(child.descriptor.platform.as_ref());
             if *keep || matches!(leave_out, LeaveOut::Nothing) {
                 let manifest = self.fetcher.required(&child.descriptor).await?;

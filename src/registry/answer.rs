@@ -1,5 +1,6 @@
 //! [`Answer`]: what a registry said when it did not do what it was asked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -190,8 +191,8 @@ fn gist(body: &[u8]) -> String {
     readable(&parts.join(": "))
 }
 
-/// One line of a text from outside, shortened, without what sealift has shown. Addresses lose their query: it may hold a
-/// signature.
+/// One line of a text from outside, shortened, without what sealift has shown. Addresses lose their login, and their
+/// query: it may hold a signature.
 pub(super) fn readable(text: &str) -> String {
     // Before it is shortened: half a secret is one too.
     let text = masked(text);
@@ -205,11 +206,22 @@ pub(super) fn readable(text: &str) -> String {
             line.push(' ');
         }
         match word.split_once('?') {
-            Some((address, _)) if address.contains('/') => line.extend([address, "?…"]),
-            _ => line.push_str(word),
+            Some((address, _)) if address.contains('/') => line.extend([&without_login(address), "?…"]),
+            _ => line.push_str(&without_login(word)),
         }
     }
     line.chars().take(TEXT_LENGTH_MAX).collect()
+}
+
+/// A word without the user and the password of the address in it.
+fn without_login(word: &str) -> Cow<'_, str> {
+    let found = word.split_once("://").and_then(|(before, rest)| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        // The last one: a password may hold another.
+        let (login, _) = authority.rsplit_once('@')?;
+        Some((before, rest.strip_prefix(login)?))
+    });
+    found.map_or(Cow::Borrowed(word), |(before, rest)| Cow::Owned(format!("{before}://…{rest}")))
 }
 
 impl fmt::Display for Answer {

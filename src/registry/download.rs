@@ -2,7 +2,7 @@
 //!
 //! Each new beginning goes through the registry again, never to the address of an earlier redirect: those
 //! expire. It asks for the rest with `Range`; where that is not understood, it reads from the start and passes
-//! over what was delivered. Attempts count only while nothing new arrives.
+//! over what was delivered. Attempts count only while next to nothing new arrives.
 
 use std::sync::Arc;
 
@@ -24,6 +24,10 @@ use crate::oci::Descriptor;
 pub(super) const ALTERED: &str =
     "the registry or a proxy before it hands out damaged or altered content: try again, or use another mirror";
 
+/// How much has to be new for the attempts to begin anew. A registry that breaks off after each byte would be asked as often
+/// as a layer has bytes.
+const PROGRESS_MIN: u64 = 64 * 1024;
+
 /// An answer that carries a blob, and how many of its first bytes were delivered before.
 struct Opened {
     response: Held,
@@ -38,6 +42,8 @@ struct Download {
     descriptor: Descriptor,
     /// How many bytes of the blob were delivered, including those before the first offset.
     at: u64,
+    /// Where the attempts began to be counted.
+    counted_from: u64,
     patience: Patience,
 }
 
@@ -67,7 +73,13 @@ impl Remote {
         let Some(opened) = self.tell(opened, operation)? else { return Ok(None) };
         let (sender, body) = Body::channel();
         let patience = self.own.patience();
-        let download = Download { remote: self.clone(), descriptor: descriptor.clone(), at: offset, patience };
+        let download = Download {
+            remote: self.clone(),
+            descriptor: descriptor.clone(),
+            at: offset,
+            counted_from: offset,
+            patience,
+        };
         tokio::spawn(download.run(opened, sender));
         Ok(Some(body))
     }
@@ -187,10 +199,20 @@ impl Download {
                 return Drained::Cut(wrong_size(&host, format_args!("sends more bytes"), &self.descriptor).into());
             }
             self.at += piece.len() as u64;
-            self.patience.progressed();
+            self.progressed();
             if sender.send(piece).await.is_err() {
                 return Drained::Gone;
             }
+        }
+    }
+
+    /// A piece came that is new.
+    fn progressed(&mut self) {
+        // It is heard of, so others need not wait for this one.
+        self.patience.step_back();
+        if self.at - self.counted_from >= PROGRESS_MIN {
+            self.counted_from = self.at;
+            self.patience.progressed();
         }
     }
 

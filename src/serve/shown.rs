@@ -138,6 +138,7 @@ mod tests {
             signatures: sample.referrers(&subject).into_iter().map(signature).collect(),
             absent: Vec::new(),
             foreign: Vec::new(),
+            trimmed: None,
         }
     }
 

@@ -144,7 +144,7 @@ pub enum IndexWord {
     Sparse,
     /// All children are carried.
     Full,
-    /// Not honoured by this version.
+    /// A new index is made without the left-out children; a witness shows what was signed.
     Trim,
     /// The one selected child is carried instead of the index.
     Child,
@@ -264,6 +264,6 @@ pub enum SparseRefusedWord {
     Fail,
     /// All its platforms are taken.
     Full,
-    /// Not honoured by this version.
+    /// Its index is trimmed, as `index: trim` does.
     Trim,
 }

@@ -47,7 +47,7 @@ impl<'d> Defaults<'d> {
             at,
             platforms: file.platforms.as_ref().map(|written| platforms(at.key("platforms"), written)),
             missing_platform: file.missing_platform.map_or(MissingPlatform::Fail, missing_platform),
-            index: file.index.map_or(IndexMode::Sparse, |word| index(at.key("index"), word)),
+            index: file.index.map_or(IndexMode::Sparse, index),
             foreign: foreign(at.key("foreignLayers"), file.foreign_layers.as_ref()),
             signatures: signatures(at.key("signatures"), file.signatures.as_ref(), unsaid),
         }
@@ -69,7 +69,7 @@ fn image(at: At<'_>, file: &ImageFile, defaults: &Defaults<'_>) -> Option<ImageS
             None
         }
     };
-    let index = file.index.map_or(defaults.index, |word| index(at.key("index"), word));
+    let index = file.index.map_or(defaults.index, index);
     if let (IndexMode::Child, Some(platforms)) = (index, &platforms) {
         check_child(at, file, defaults, platforms);
     }
@@ -185,15 +185,12 @@ fn missing_platform(word: MissingPlatformWord) -> MissingPlatform {
     }
 }
 
-fn index(at: At<'_>, word: IndexWord) -> IndexMode {
+fn index(word: IndexWord) -> IndexMode {
     match word {
         IndexWord::Sparse => IndexMode::Sparse,
         IndexWord::Full => IndexMode::Full,
         IndexWord::Child => IndexMode::Child,
-        IndexWord::Trim => {
-            at.not_honoured("index: trim", "`sparse` (the digest stays), `full`, or `child` for one platform");
-            IndexMode::Sparse
-        }
+        IndexWord::Trim => IndexMode::Trim,
     }
 }
 

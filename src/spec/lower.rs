@@ -113,14 +113,16 @@ fn target(at: At<'_>, file: &TargetFile) -> TargetSpec {
     let sparse_refused = match file.sparse_refused {
         None | Some(SparseRefusedWord::Fail) => SparseRefused::Fail,
         Some(SparseRefusedWord::Full) => SparseRefused::Full,
-        Some(SparseRefusedWord::Trim) => {
-            at.key("sparseRefused").not_honoured("sparseRefused: trim", "`full`");
-            SparseRefused::Fail
-        }
+        Some(SparseRefusedWord::Trim) => SparseRefused::Trim,
     };
-    if sparse_refused == SparseRefused::Full && file.profile.is_none() {
+    let instead = match sparse_refused {
+        SparseRefused::Fail => None,
+        SparseRefused::Full => Some("full"),
+        SparseRefused::Trim => Some("trim"),
+    };
+    if let Some(mode) = instead.filter(|_| file.profile.is_none()) {
         let fault = Fault::new("without a profile nobody knows here what the target refuses");
-        at.key("sparseRefused").wrong(fault.expected("`profile` as well, or `index: full` for the images"));
+        at.key("sparseRefused").wrong(fault.expected(format!("`profile` as well, or `index: {mode}` for the images")));
     }
     TargetSpec { profile, sparse_refused }
 }

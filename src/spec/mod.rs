@@ -150,6 +150,8 @@ pub enum SparseRefused {
     Fail,
     /// All its platforms are taken.
     Full,
+    /// Its index is trimmed.
+    Trim,
 }
 
 /// Reads the spec in `file`.

@@ -119,6 +119,7 @@ mod tests {
                 signatures: Vec::new(),
                 absent: Vec::new(),
                 foreign: Vec::new(),
+                trimmed: None,
             };
             let tags = vec!["1".parse().unwrap()];
             let references = image.named(&tags).unwrap();

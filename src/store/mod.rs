@@ -170,10 +170,15 @@ impl Store {
         Ok(bytes.into())
     }
 
+    /// Reads the bytes of a manifest and checks them against its digest.
+    pub fn manifest_bytes(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let bounded = Descriptor { size: descriptor.size.min(crate::oci::MANIFEST_SIZE_MAX), ..descriptor.clone() };
+        self.read(&bounded)
+    }
+
     /// Reads a manifest and parses it.
     pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
-        let bounded = Descriptor { size: descriptor.size.min(crate::oci::MANIFEST_SIZE_MAX), ..descriptor.clone() };
-        let bytes = self.read(&bounded)?;
+        let bytes = self.manifest_bytes(descriptor)?;
         Manifest::parse(&descriptor.media_type, &bytes)
             .map_err(|error| Error::verification(error.to_string()).on(Side::Store))
             .while_(|| format!("manifest {}", descriptor.digest))

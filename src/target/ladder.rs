@@ -80,7 +80,7 @@ fn refused(target: &RegistryTarget, root: &Descriptor, answer: &Answer) -> Error
     error.help(
         "this registry wants all children of an index. Either allow sparse indexes there \
          (distribution 3: validation.manifests.indexes.platforms: none; Quay 3.17: FEATURE_SPARSE_INDEX: true; \
-         Harbor, Nexus and Gitea have no such setting), or carry what it wants: in the spec `index: full`, or \
-         `index: child` for a single platform",
+         Harbor, Nexus and Gitea have no such setting), or carry what it wants: in the spec `index: full`, `index: trim` \
+         for a new index, or `index: child` for a single platform",
     )
 }

@@ -100,6 +100,33 @@ async fn faults_of(row: &Row, measured: bool) -> Vec<String> {
     checks.into_iter().filter(|(good, _)| !good).map(|(_, what)| format!("{}: {what}: {said}", row.name)).collect()
 }
 
+/// What looking at the image costs: how it ends, and what it says, is not the row's.
+async fn faults_of_inspect(row: &Row, measured: bool) -> Vec<String> {
+    let hostile = Hostile::start(row.respond);
+    let machine = Machine::new();
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    let mut command = machine.command(if measured { "time" } else { sealift });
+    if measured {
+        command.args(["-q", "-f", "%M %U %S", "-o", "cost", sealift]);
+    }
+    let ended = command.args(["inspect", &format!("{}/team/app:1", hostile.host())]).output();
+    let Ok(output) = tokio::time::timeout(ENDS_WITHIN, ended).await else {
+        return vec![format!("{}: did not end", row.name)];
+    };
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let cost = cost(&machine);
+    let checks = [
+        (matches!(output.status.code(), Some(0..=6)), format!("ended with {:?}", output.status.code())),
+        (said.chars().all(|c| c == '\n' || !c.is_control()), "says control characters".to_owned()),
+        (cost.cpu < CPU_MAX, format!("took {} s of CPU", cost.cpu)),
+        (cost.kib < MEMORY_MAX_KIB, format!("took {} KiB", cost.kib)),
+        (hostile.others() == 0, format!("asked another host {} times", hostile.others())),
+    ];
+    let said: String = said.chars().take(SAID_MAX).collect();
+    checks.into_iter().filter(|(good, _)| !good).map(|(_, what)| format!("{}: {what}: {said}", row.name)).collect()
+}
+
 /// What time(1) has measured; nothing where it did not run.
 fn cost(machine: &Machine) -> Cost {
     let Ok(text) = std::fs::read_to_string(machine.path("cost")) else { return Cost { cpu: 0.0, kib: 0 } };
@@ -114,6 +141,19 @@ async fn it_is_bounded_or_refused_and_nobody_else_is_asked() {
     let measured = support::have(&["time"]);
     let faults: Vec<String> = stream::iter(rows::ROWS)
         .map(|row| faults_of(row, measured))
+        .buffer_unordered(AT_ONCE)
+        .flat_map(stream::iter)
+        .collect()
+        .await;
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_an_image_is_bounded_too() {
+    let measured = support::have(&["time"]);
+    let rows = rows::ROWS.iter().filter(|row| matches!(row.asked, Asked::One));
+    let faults: Vec<String> = stream::iter(rows)
+        .map(|row| faults_of_inspect(row, measured))
         .buffer_unordered(AT_ONCE)
         .flat_map(stream::iter)
         .collect()

@@ -2,12 +2,13 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["plan"],
     &["pull"],
     &["export"],
     &["verify"],
     &["replay"],
+    &["inspect"],
     &["serve"],
     &["login", "check"],
     &["key", "generate"],

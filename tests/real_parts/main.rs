@@ -23,6 +23,7 @@ mod strict;
 mod support;
 mod tls;
 mod tokens;
+mod trim;
 mod unpacked;
 
 use sealift::oci::{Descriptor, Digest};

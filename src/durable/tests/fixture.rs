@@ -31,6 +31,9 @@ pub const STREAM: &str = "test";
 /// The platforms that are kept.
 pub const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
+/// The repository whose index is trimmed.
+const TRIMMED: &str = "b/c";
+
 /// A volume takes about a dozen of the small fixture's layers, so there are several.
 const VOLUME_SIZE: u64 = 64 * 1024;
 
@@ -83,7 +86,7 @@ fn small_image(seed: u64) -> SampleImage {
 }
 
 impl Fixture {
-    /// Three images of three platforms, of which two are kept: about forty blobs.
+    /// Three images of three platforms, of which two are kept, in the last one by a trimmed index: about forty blobs.
     pub async fn small() -> Fixture {
         let images = [small_image(1), small_image(2), small_image(3)];
         Self::of(&[("a", &images[0]), ("b", &images[1]), ("b/c", &images[2])], VOLUME_SIZE).await
@@ -104,7 +107,8 @@ impl Fixture {
         let source = Running::start(Arc::new(shelf)).await.unwrap();
         let host = source.address();
         let entry = |(repository, _): &(&str, &SampleImage)| {
-            format!("  - {{source: {host}/{repository}, tags: {{exact: ['1']}}}}\n")
+            let index = if *repository == TRIMMED { "trim" } else { "sparse" };
+            format!("  - {{source: {host}/{repository}, tags: {{exact: ['1']}}, index: {index}}}\n")
         };
         let text = format!(
             "apiVersion: sealift/v1\nkind: MirrorSpec\nname: {STREAM}\ndefaults:\n  platforms: [linux/amd64, linux/arm64]\n  missingPlatform: skip\nimages:\n{}",

@@ -40,6 +40,15 @@ const NAME_LENGTH_MAX: usize = 64;
 /// What helpers say when they know nothing of a server; what follows differs between them.
 const NOT_FOUND: &str = "credentials not found";
 
+/// What values that are nobody's business are called, or how such names end.
+const NAMES: [&str; 8] = ["secret", "password", "passwd", "token", "apikey", "api_key", "access_key", "authorization"];
+
+/// What stands before a secret in a header.
+const SCHEMES: [&str; 2] = ["bearer ", "basic "];
+
+/// The shortest word that is taken for a secret there: user and password of three letters each, in base64.
+const CODED_LENGTH_MIN: usize = 6;
+
 /// The name that stands beside a refresh token (docker/cli, `credentials/native_store.go`).
 pub(in crate::registry) const TOKEN_USER: &str = "<token>";
 
@@ -190,7 +199,7 @@ fn understand(said: &Said) -> Result<Option<Login>> {
         (Some(how), document) => {
             let told = words(said, document.as_ref());
             match told.as_str() {
-                told if told.to_ascii_lowercase().contains(NOT_FOUND) => Ok(None),
+                _ if knows_nothing(said) => Ok(None),
                 "" => Err(Error::failed(format!("{how} and said nothing"))),
                 told => Err(Error::failed(format!("{how}: {told}"))),
             }
@@ -198,16 +207,44 @@ fn understand(said: &Said) -> Result<Option<Login>> {
     }
 }
 
+/// Whether a helper failed because it knows nothing of the server, in whichever form it says so.
+fn knows_nothing(said: &Said) -> bool {
+    [&said.words, &said.answer]
+        .iter()
+        .any(|stream| String::from_utf8_lossy(stream).to_ascii_lowercase().contains(NOT_FOUND))
+}
+
 /// What a helper that failed says to people, without its secret: standard error, or what is no document of its answer.
 fn words(said: &Said, document: Option<&Document>) -> String {
-    let answer = String::from_utf8_lossy(&said.answer);
-    let words = String::from_utf8_lossy(&said.words);
-    let quotes_itself = answer.contains('{') || answer.contains("Secret");
-    let told = [words.as_ref(), if quotes_itself { "" } else { answer.as_ref() }].join(" ");
+    let told = [&said.words, &said.answer].map(|stream| before_secrets(&String::from_utf8_lossy(stream)).to_owned());
+    let told = told.join(" ");
     match document.map(|document| document.secret.as_str()).filter(|secret| !secret.is_empty()) {
         Some(secret) => readable(&told.replace(secret, "…")),
         None => readable(&told),
     }
+}
+
+/// The beginning of a text, up to where a helper may be showing what it keeps: a document, as it is or escaped, or a value
+/// after one of [`NAMES`]. What such a word says without a value, as in "the token has expired", stays.
+fn before_secrets(text: &str) -> &str {
+    // Of ASCII letters alone, so that places are the same in both.
+    let lower = text.to_ascii_lowercase();
+    let shows = |&(at, name): &(usize, &str)| {
+        let after = lower.get(at + name.len()..).unwrap_or_default();
+        let after = after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\'));
+        after.starts_with(['=', ':'])
+    };
+    let values = NAMES.iter().flat_map(|name| lower.match_indices(name)).filter(shows).map(|(at, _)| at);
+    let schemes = SCHEMES.iter().flat_map(|scheme| lower.match_indices(scheme));
+    let schemes = schemes.filter(|(at, scheme)| is_coded(text.get(at + scheme.len()..))).map(|(at, _)| at);
+    let end = values.chain(schemes).chain(lower.find('{')).min();
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
+/// Whether a text begins with what is no word of a sentence, such as "bearer token".
+fn is_coded(text: Option<&str>) -> bool {
+    let word = text.and_then(|text| text.split_ascii_whitespace().next()).unwrap_or_default();
+    word.len() >= CODED_LENGTH_MIN && !word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_punctuation())
 }
 
 impl fmt::Debug for Said {
@@ -234,9 +271,11 @@ mod tests {
         let identity = Login::Identity { user: String::new(), token: Secret::new("t") };
         assert_eq!(understood(false, r#"{"Username":"<token>","Secret":"t"}"#, "").unwrap(), Some(identity));
         assert_eq!(understood(false, r#"{"Username":"","Secret":""}"#, "").unwrap(), None);
-        for (answer, words) in
-            [("credentials not found in native keychain\n", ""), ("", "Error: Credentials not found for r.example")]
-        {
+        for (answer, words) in [
+            ("credentials not found in native keychain\n", ""),
+            ("", "Error: Credentials not found for r.example"),
+            ("", r#"{"msg":"credentials not found"}"#),
+        ] {
             assert_eq!(understood(true, answer, words).unwrap(), None);
         }
     }
@@ -251,6 +290,19 @@ mod tests {
             (true, "", "no https://v.example/x?sig=s3cr3t", "it ended with exit status: 1: no https://v.example/x?…"),
             (true, r#"{"Username":"me","Secret":"s3cr3t"}"#, "+ echo s3cr3t", "it ended with exit status: 1: + echo …"),
             (true, r#"{"Secret":"s3cr3t"#, "cut", "it ended with exit status: 1: cut"),
+            (
+                true,
+                "",
+                r#"not stored: {"Username":"me","Secret":"s3cr3t"}"#,
+                "it ended with exit status: 1: not stored:",
+            ),
+            (true, "", r#"no: \"Secret\" : \"s3cr3t\""#, r#"it ended with exit status: 1: no: \""#),
+            (true, "", "+ DB_PASSWORD=s3cr3t", "it ended with exit status: 1: + DB_"),
+            (true, "Password: s3cr3t", "sealed", "it ended with exit status: 1: sealed"),
+            (true, "", "403 for Bearer s3cr3t", "it ended with exit status: 1: 403 for"),
+            (true, "", "the bearer token is old", "it ended with exit status: 1: the bearer token is old"),
+            (true, "", "the token has expired", "it ended with exit status: 1: the token has expired"),
+            (true, "", "no https://me:s3cr3t@v.example/x", "it ended with exit status: 1: no https://…@v.example/x"),
         ];
         for (failed, answer, words, expected) in rows {
             let error = understood(failed, answer, words).unwrap_err();

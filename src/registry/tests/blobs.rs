@@ -69,6 +69,44 @@ async fn a_blob_that_stands_still_goes_on_over_another_connection() {
     assert_eq!(range(&server.seen()[1]), Some(1000));
 }
 
+/// A byte now and then, for ever.
+fn dripping() -> axum::body::Body {
+    let drip = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+    });
+    axum::body::Body::from_stream(drip)
+}
+
+#[tokio::test]
+async fn a_body_that_drips_does_not_hold_anybody_up() {
+    let server = Server::start(|_| reply(200, &[], dripping())).await;
+    let client = client(&Config::default(), Credentials::anonymous());
+    let remote = client.repository(&server.repository("team/app"));
+    let (layer, tag) = (layer(), crate::oci::Name::from("x".parse::<crate::oci::Tag>().unwrap()));
+    let both = async {
+        let blob = async { read(remote.open_blob(&layer, 0).await.unwrap()).await };
+        futures_util::future::join(blob, remote.get_manifest(&tag, None)).await
+    };
+    let (blob, manifest) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it goes on for ever");
+    for error in [blob.unwrap_err(), manifest.unwrap_err()] {
+        assert!(error.to_string().contains("bytes came in 2 s"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_breaks_off_after_each_byte_is_asked_a_few_times() {
+    let server = Server::start(|seen| {
+        let at = range(seen).unwrap_or_default();
+        let told = format!("bytes {at}-{}/{SIZE}", SIZE - 1);
+        reply(206, &[("content-range", &told)], cut(bytes(SIZE).slice(at..=at)))
+    })
+    .await;
+    assert!(fetch(&server, 0).await.is_err());
+    let asked = server.lines().len();
+    assert!(asked <= 10, "{asked} requests");
+}
+
 #[tokio::test]
 async fn a_server_without_range_is_read_from_the_start() {
     let wrong_range = |seen: &Seen| match range(seen) {

@@ -72,6 +72,13 @@ impl Way {
         Trouble::passing(error.help(help))
     }
 
+    /// It came, but at a pace that leads nowhere.
+    pub fn too_slow(&self, waited: Duration, brought: u64) -> Trouble {
+        let error = Error::failed(format!("only {brought} bytes came in {} s", waited.as_secs()));
+        let help = format!("check {} and the network in between, then run the same command again", self.host);
+        Trouble::passing(self.placed("talk to", error).help(help))
+    }
+
     /// The registry sends sealift to where it may not.
     pub fn forbidden(&self, forbidden: &Forbidden) -> Error {
         let Forbidden { special, .. } = forbidden;

@@ -87,6 +87,7 @@ pub(super) fn image(folder: &Folder, root: Descriptor) -> Result<(Image, Option<
         signatures: Vec::new(),
         absent: Vec::new(),
         foreign: Vec::new(),
+        trimmed: None,
         root: root.clone(),
     };
     let (mut seen, mut problem) = (HashMap::from([(root.digest, root.clone())]), None);
