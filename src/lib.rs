@@ -9,6 +9,7 @@
 //! export (stream of a Store, key)         -> bundle         signed, on a drive; or a layout for other tools
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
+//! foreign (image of a registry)           -> registry       layers that are had from elsewhere, or no longer
 //! inspect (registry, store, bundle, ...)  -> InspectReport  changes no image
 //! ```
 
@@ -23,6 +24,8 @@ pub mod export;
 pub mod verify;
 
 pub mod replay;
+
+pub mod foreign;
 
 pub mod inspect;
 

@@ -1,6 +1,7 @@
 //! Replay: what a bundle carries is published on a target, image by image, tags last.
 
 mod publish;
+mod recount;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -131,7 +132,8 @@ impl From<&ForeignLayer> for ReplayedForeign {
 pub struct SignatureCount {
     /// How many the bundle has.
     pub expected: u64,
-    /// How many are on the target and can be found there.
+    /// How many were found when the target was asked again, each as whoever verifies the image looks for it: in the list of
+    /// referrers of its subject, or under its tag. Nobody has looked where the image was not published.
     pub present: u64,
 }
 
@@ -177,6 +179,11 @@ pub async fn replay(
 fn notes(images: &[ReplayedImage], tag_children: bool) -> Vec<String> {
     let stubs = images.iter().any(|image| image.rung == Some(Rung::Stubs));
     let mut notes = Vec::new();
+    if images.iter().any(|image| image.problem.is_none() && image.signatures.present < image.signatures.expected) {
+        notes.push(
+            "signatures were pushed and are not found: whoever verifies these images on this registry will refuse them. Replay the bundle once more; where it stays like this, the registry loses or does not list what it takes: ask its operator".to_owned(),
+        );
+    }
     if stubs {
         notes.push(
             "this registry took sparse indexes with stubs beside them: it answers 200 for the manifest of a left-out platform, and a client that asks for one fails a step later".to_owned(),

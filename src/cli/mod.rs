@@ -4,6 +4,7 @@ mod completions;
 mod deep;
 mod demo;
 mod export;
+mod foreign;
 mod inspect;
 mod key;
 mod login;
@@ -84,6 +85,9 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// Find out what a registry takes, before anything is carried
     Probe(probe::ProbeArguments),
+    /// See which layers are had from elsewhere, and make images of which some are, or none
+    #[command(subcommand)]
+    Foreign(foreign::ForeignCommand),
     /// Show what an image is and what is here of it, and check its signatures
     Inspect(inspect::InspectArguments),
     /// Be a registry over a store or a bundle
@@ -139,6 +143,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Replay(arguments) => replay::run(arguments, output).await,
         Command::Probe(arguments) => probe::run(arguments, output).await,
+        Command::Foreign(command) => foreign::run(command, output).await,
         Command::Inspect(arguments) => inspect::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Login(command) => login::run(command, output).await,

@@ -13,6 +13,7 @@ use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
 use crate::export::{ExportReport, LayoutReport};
+use crate::foreign::{ChangeReport, ListReport};
 use crate::inspect::InspectReport;
 use crate::target::Profile;
 use crate::yaml;
@@ -44,6 +45,10 @@ pub enum SchemaName {
     InspectReport,
     /// What `probe` writes and `target.profile` takes.
     Profile,
+    /// What `foreign list --output json` prints.
+    ForeignReport,
+    /// What `foreign mark --output json` and `foreign unmark --output json` print.
+    ForeignChangeReport,
     /// What `demo --output json` prints.
     DemoReport,
     /// What `key generate --output json` prints.
@@ -68,6 +73,8 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("replay-report", SchemaName::ReplayReport),
     ("inspect-report", SchemaName::InspectReport),
     ("profile", SchemaName::Profile),
+    ("foreign-report", SchemaName::ForeignReport),
+    ("foreign-change-report", SchemaName::ForeignChangeReport),
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
@@ -93,6 +100,10 @@ impl SchemaName {
             SchemaName::ReplayReport => of::<ReplayReports>("replay-report", "sealift replay report"),
             SchemaName::InspectReport => of::<InspectReport>("inspect-report", "sealift inspect report"),
             SchemaName::Profile => of::<Profile>("profile", "sealift profile of a target"),
+            SchemaName::ForeignReport => of::<ListReport>("foreign-report", "sealift foreign list report"),
+            SchemaName::ForeignChangeReport => {
+                of::<ChangeReport>("foreign-change-report", "sealift foreign mark and unmark report")
+            }
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),

@@ -59,7 +59,7 @@ impl fmt::Display for Platform {
         if !self.os_version.is_empty() {
             write!(f, ":{}", self.os_version)?;
         }
-        Ok(())
+        self.os_features.iter().try_for_each(|feature| write!(f, "+{feature}"))
     }
 }
 
@@ -70,6 +70,7 @@ fn normalise_os(os: &str) -> String {
     }
 }
 
+/// containerd's table, and names that other tools have for the 32-bit x86.
 fn normalise(architecture: &str, variant: &str) -> (String, String) {
     let architecture = architecture.to_ascii_lowercase();
     let variant = variant.to_ascii_lowercase();
@@ -78,6 +79,7 @@ fn normalise(architecture: &str, variant: &str) -> (String, String) {
         ("x86_64" | "x86-64" | "amd64", "" | "v1") => ("amd64", ""),
         ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
         ("aarch64" | "arm64", "" | "8" | "v8" | "v8.0") => ("arm64", ""),
+        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
         ("aarch64" | "arm64", variant) => ("arm64", variant),
         ("armhf", _) => ("arm", "v7"),
         ("armel", _) => ("arm", "v6"),
@@ -90,26 +92,42 @@ fn normalise(architecture: &str, variant: &str) -> (String, String) {
     (architecture.to_owned(), variant.to_owned())
 }
 
-/// What a spec selects: `os/arch[/variant][:os.version]` with `*` allowed in each part, or `all`.
+/// The variant that stands for none, by architecture: what [`normalise`] takes away.
+fn implied_variant(architecture: &str) -> Option<&'static str> {
+    match architecture {
+        "amd64" => Some("v1"),
+        "arm64" => Some("v8"),
+        _ => None,
+    }
+}
+
+/// What a spec selects: `os/arch[/variant][:os.version][+os.feature…]` with `*` allowed in each part, or `all`.
 ///
 /// A pattern without a variant means the default variant of that architecture (`linux/arm64` is
 /// `linux/arm64/v8`, `linux/arm` is `linux/arm/v7`), as in containerd; `linux/arm/*` takes every one.
-/// A pattern without a version takes every version.
+/// A pattern without a version takes every version. Features say what a host must have, not what an image is, so one
+/// that names none takes images with any; one that names some takes only images that need all of these.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlatformPattern {
     os: String,
     architecture: String,
     variant: String,
     os_version: Option<String>,
+    os_features: Vec<String>,
 }
 
 /// A text that is no platform pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no platform: {why}; expected os/arch[/variant][:os.version], for example linux/amd64, or all")]
+#[error(
+    "{text:?} is no platform: {why}; expected os/arch[/variant][:os.version][+os.feature], for example linux/amd64, or all"
+)]
 pub struct InvalidPlatform {
     text: String,
     why: &'static str,
 }
+
+/// The most features that a pattern names. The specification knows one, `win32k`.
+const FEATURES_MAX: usize = 8;
 
 /// Operating systems that images exist for; another name is taken for a slip of the pen.
 const KNOWN_OS: &[&str] = &[
@@ -139,7 +157,8 @@ const KNOWN_ARCHITECTURES: &[&str] = &[
 impl PlatformPattern {
     /// The pattern that takes everything.
     pub fn all() -> Self {
-        PlatformPattern { os: "*".into(), architecture: "*".into(), variant: "*".into(), os_version: None }
+        let any = || "*".to_owned();
+        PlatformPattern { os: any(), architecture: any(), variant: any(), os_version: None, os_features: Vec::new() }
     }
 
     /// Whether the pattern names exactly one platform (no wildcard; a version may still be open).
@@ -151,8 +170,20 @@ impl PlatformPattern {
     pub fn matches(&self, platform: &Platform) -> bool {
         wildcard(&self.os, &platform.os)
             && wildcard(&self.architecture, &platform.architecture)
-            && wildcard(&self.variant, &platform.variant)
+            && self.takes_variant(platform)
             && self.os_version.as_deref().is_none_or(|pattern| wildcard(pattern, &platform.os_version))
+            && self
+                .os_features
+                .iter()
+                .all(|wanted| platform.os_features.iter().any(|feature| wildcard(wanted, feature)))
+    }
+
+    /// `v*` takes `v8` of arm64, too, which is not written in a normalised platform.
+    fn takes_variant(&self, platform: &Platform) -> bool {
+        let implied =
+            || implied_variant(&platform.architecture).is_some_and(|variant| wildcard(&self.variant, variant));
+        wildcard(&self.variant, &platform.variant)
+            || (platform.variant.is_empty() && self.variant.contains('*') && implied())
     }
 }
 
@@ -164,10 +195,13 @@ impl FromStr for PlatformPattern {
         if text == "all" {
             return Ok(Self::all());
         }
-        let (name, os_version) = match text.split_once(':') {
+        let mut features = text.split('+');
+        let named = features.next().unwrap_or_default();
+        let os_features: Vec<String> = features.map(str::to_owned).collect();
+        let (name, os_version) = match named.split_once(':') {
             Some((_, "")) => return Err(invalid("the version after the colon is empty")),
             Some((name, version)) => (name, Some(version.to_owned())),
-            None => (text, None),
+            None => (named, None),
         };
         let parts: Vec<&str> = name.split('/').collect();
         let (os, architecture, variant) = match parts[..] {
@@ -187,6 +221,9 @@ impl FromStr for PlatformPattern {
         if os_version.as_deref().is_some_and(|version| !legal(version)) {
             return Err(invalid("the version has an illegal character"));
         }
+        if os_features.len() > FEATURES_MAX || !os_features.iter().all(|feature| legal(feature)) {
+            return Err(invalid("a feature is empty or has an illegal character, or there are too many"));
+        }
         let os = normalise_os(os);
         let (architecture, variant) = if architecture.contains('*') && variant.is_empty() {
             (architecture.to_ascii_lowercase(), "*".to_owned())
@@ -199,7 +236,7 @@ impl FromStr for PlatformPattern {
         if !architecture.contains('*') && !KNOWN_ARCHITECTURES.contains(&architecture.as_str()) {
             return Err(invalid("no images exist for that architecture"));
         }
-        Ok(PlatformPattern { os, architecture, variant, os_version })
+        Ok(PlatformPattern { os, architecture, variant, os_version, os_features })
     }
 }
 
@@ -213,10 +250,10 @@ impl fmt::Display for PlatformPattern {
         if !self.variant.is_empty() && !implied {
             write!(f, "/{}", self.variant)?;
         }
-        match &self.os_version {
-            Some(version) => write!(f, ":{version}"),
-            None => Ok(()),
+        if let Some(version) = &self.os_version {
+            write!(f, ":{version}")?;
         }
+        self.os_features.iter().try_for_each(|feature| write!(f, "+{feature}"))
     }
 }
 
@@ -240,8 +277,8 @@ impl schemars::JsonSchema for PlatformPattern {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "os/arch[/variant][:os.version], `*` allowed in each part; or `all`.",
-            "examples": ["linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.17763.*", "linux/*", "all"]
+            "description": "os/arch[/variant][:os.version][+os.feature], `*` allowed in each part; or `all`.",
+            "examples": ["linux/amd64", "linux/arm64/v8", "windows/amd64:10.0.17763.*", "windows/amd64+win32k", "linux/*", "all"]
         })
     }
 }
@@ -286,6 +323,8 @@ mod tests {
         let armv6 = Platform::new("linux", "arm", "v6");
         let mut windows = Platform::new("windows", "amd64", "");
         windows.os_version = "10.0.17763.5576".into();
+        let win32k = Platform { os_features: vec!["win32k".into()], ..windows.clone() };
+        let amd64v3 = Platform::new("linux", "amd64", "v3");
         let rows: &[(&str, &[&Platform], &[&Platform])] = &[
             ("linux/arm64", &[&arm64], &[&amd64, &armv7, &windows]),
             ("linux/arm64/v8", &[&arm64], &[&amd64]),
@@ -294,10 +333,18 @@ mod tests {
             ("linux/arm/*", &[&armv7, &armv6], &[&arm64]),
             ("linux/*", &[&arm64, &amd64, &armv7, &armv6], &[&windows]),
             ("*/amd64", &[&amd64, &windows], &[&arm64]),
-            ("windows/amd64:10.0.17763.*", &[&windows], &[&amd64]),
+            ("linux/arm64/v*", &[&arm64], &[&amd64]),
+            ("linux/amd64/v*", &[&amd64, &amd64v3], &[]),
+            ("linux/amd64/v3", &[&amd64v3], &[&amd64]),
+            ("linux/amd64", &[&amd64], &[&amd64v3]),
+            ("windows/amd64:10.0.17763.*", &[&windows, &win32k], &[&amd64]),
+            ("windows/amd64+win32k", &[&win32k], &[&windows, &amd64]),
+            ("windows/amd64:10.0.17763.*+win*", &[&win32k], &[&windows]),
+            ("windows/amd64:10.0.20348.*+win32k", &[], &[&win32k]),
+            ("windows/amd64+win32k+other", &[], &[&win32k]),
             ("windows/amd64:10.0.20348.*", &[], &[&windows]),
-            ("windows/amd64", &[&windows], &[]),
-            ("all", &[&arm64, &amd64, &armv7, &armv6, &windows], &[]),
+            ("windows/amd64", &[&windows, &win32k], &[]),
+            ("all", &[&arm64, &amd64, &amd64v3, &armv7, &armv6, &windows, &win32k], &[]),
         ];
         for (text, taken, left) in rows {
             taken.iter().for_each(|p| assert!(pattern(text).matches(p), "{text} must take {p}"));
@@ -305,11 +352,74 @@ mod tests {
         }
     }
 
+    /// The table of containerd's `platforms/database.go`: what is written, what it is.
+    #[test]
+    fn one_platform_in_many_spellings() {
+        let rows: &[(&str, &str, &str, &str)] = &[
+            ("linux", "amd64", "", "linux/amd64"),
+            ("linux", "amd64", "v1", "linux/amd64"),
+            ("linux", "amd64", "v2", "linux/amd64/v2"),
+            ("linux", "x86_64", "", "linux/amd64"),
+            ("linux", "x86-64", "v1", "linux/amd64"),
+            ("Linux", "X86_64", "V3", "linux/amd64/v3"),
+            ("linux", "i386", "", "linux/386"),
+            ("linux", "i386", "v1", "linux/386"),
+            ("linux", "aarch64", "", "linux/arm64"),
+            ("linux", "aarch64", "v8", "linux/arm64"),
+            ("linux", "arm64", "", "linux/arm64"),
+            ("linux", "arm64", "8", "linux/arm64"),
+            ("linux", "arm64", "v8", "linux/arm64"),
+            ("linux", "arm64", "v8.0", "linux/arm64"),
+            ("linux", "arm64", "v8.1", "linux/arm64/v8.1"),
+            ("linux", "arm64", "9", "linux/arm64/v9"),
+            ("linux", "arm64", "9.0", "linux/arm64/v9"),
+            ("linux", "arm64", "v9.0", "linux/arm64/v9"),
+            ("linux", "armhf", "", "linux/arm/v7"),
+            ("linux", "armhf", "v6", "linux/arm/v7"),
+            ("linux", "armel", "", "linux/arm/v6"),
+            ("linux", "arm", "", "linux/arm/v7"),
+            ("linux", "arm", "5", "linux/arm/v5"),
+            ("linux", "arm", "6", "linux/arm/v6"),
+            ("linux", "arm", "7", "linux/arm/v7"),
+            ("linux", "arm", "8", "linux/arm/v8"),
+            ("linux", "arm", "v5", "linux/arm/v5"),
+            ("macos", "arm64", "", "darwin/arm64"),
+            ("macOS", "aarch64", "v8", "darwin/arm64"),
+            ("linux", "ppc64le", "", "linux/ppc64le"),
+            ("linux", "s390x", "", "linux/s390x"),
+        ];
+        for (os, architecture, variant, expected) in rows {
+            let platform = Platform::new(os, architecture, variant);
+            assert_eq!(platform.to_string(), *expected, "{os}/{architecture}/{variant}");
+            let again = Platform::new(&platform.os, &platform.architecture, &platform.variant);
+            assert_eq!(again, platform, "normalised once and for all");
+            // Whoever writes it in a spec, in whichever spelling, gets it.
+            let variant = if variant.is_empty() { String::new() } else { format!("/{variant}") };
+            for written in [format!("{os}/{architecture}{variant}"), (*expected).to_owned()] {
+                assert!(pattern(&written).matches(&platform), "{written} must take {platform}");
+            }
+        }
+    }
+
     #[test]
     fn display_parses_again() {
-        for text in ["linux/amd64", "linux/arm64", "linux/arm/v6", "linux/*", "all", "windows/amd64:10.0.*"] {
+        for text in [
+            "linux/amd64",
+            "linux/arm64",
+            "linux/arm/v6",
+            "linux/*",
+            "all",
+            "windows/amd64:10.0.*",
+            "windows/amd64:10.0.*+win32k",
+            "windows/amd64+a+b",
+        ] {
             assert_eq!(pattern(text).to_string(), text);
         }
+        let mut platform = Platform::new("windows", "amd64", "");
+        platform.os_version = "10.0.17763.1".into();
+        platform.os_features = vec!["win32k".into()];
+        assert_eq!(platform.to_string(), "windows/amd64:10.0.17763.1+win32k");
+        assert!(pattern(&platform.to_string()).matches(&platform));
     }
 
     #[test]
@@ -324,6 +434,11 @@ mod tests {
             "linux/amd64:",
             "a/b/c/d",
             "linux/amd 64",
+            "windows/amd64+",
+            "windows/amd64++win32k",
+            "windows/amd64+win 32k",
+            "+win32k",
+            "windows/amd64+1+2+3+4+5+6+7+8+9",
         ] {
             assert!(text.parse::<PlatformPattern>().is_err(), "{text:?} was taken");
         }

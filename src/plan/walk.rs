@@ -16,6 +16,10 @@ use crate::spec::{ImageSpec, MissingPlatform};
 /// thirty children; each stub costs a pull on Docker Hub.
 const STUBS_MAX: usize = 100;
 
+/// How many platforms of an index are named in an error, and how much of each: an index may say anything.
+const OFFERED_MAX: usize = 40;
+const OFFERED_LENGTH_MAX: usize = 80;
+
 /// The most children of an image, those of nested indexes included: with its signatures they are what a bundle takes.
 const CHILDREN_MAX: usize = MANIFESTS_MAX - SIGNATURES_MAX;
 
@@ -69,7 +73,8 @@ impl Walk<'_> {
         if let Content::Image { config, .. } = &manifest.content
             && config.media_type.is_image_config()
         {
-            let platform = config_platform(&self.fetcher.config(config).await?);
+            // An attestation or a signature that is carried for itself has the config of an image, for no platform.
+            let platform = config_platform(&self.fetcher.config(config).await?).filter(|named| !named.is_unknown());
             let selected = platform.as_ref().is_none_or(|p| self.entry.platforms.iter().any(|want| want.matches(p)));
             if !selected {
                 let has = platform.map_or_else(String::new, |p| p.to_string());
@@ -190,15 +195,11 @@ impl Walk<'_> {
         };
         let missing: Vec<String> =
             self.entry.platforms.iter().filter(|pattern| !has(pattern)).map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            let offered: Vec<String> = self
-                .children
-                .iter()
-                .filter_map(|child| child.descriptor.platform.as_ref())
-                .filter(|platform| !platform.is_unknown())
-                .map(ToString::to_string)
-                .collect();
-            self.missing(&format!("it has no {}; it has {}", missing.join(", "), offered.join(", ")), notes)?;
+        // The children of an index of artifacts name no platform at all: it is taken whole, and none is missing.
+        let nameless = |child: &Child| child.descriptor.platform.as_ref().is_none_or(Platform::is_unknown);
+        let artifacts = !self.children.is_empty() && self.children.iter().all(nameless);
+        if !missing.is_empty() && !artifacts {
+            self.missing(&format!("it has no {}; it has {}", missing.join(", "), self.offered()), notes)?;
         }
         let images = |child: &Child| !child.is_index && child.descriptor.attests().is_none();
         let any = self.children.iter().zip(selected).any(|(child, kept)| *kept && images(child));
@@ -206,6 +207,24 @@ impl Walk<'_> {
             self.missing("none of its children is selected", notes)?;
         }
         Ok(any || self.children.is_empty())
+    }
+
+    /// The platforms that children name, for people.
+    fn offered(&self) -> String {
+        let platforms = self.children.iter().filter_map(|child| child.descriptor.platform.as_ref());
+        let mut texts = platforms.filter(|platform| !platform.is_unknown()).map(|platform| {
+            let text = platform.to_string();
+            text.chars().take(OFFERED_LENGTH_MAX).collect::<String>()
+        });
+        let shown: Vec<String> = texts.by_ref().take(OFFERED_MAX).collect();
+        let more = match texts.count() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        match shown.is_empty() {
+            true => "none".to_owned(),
+            false => shown.join(", ") + &more,
+        }
     }
 
     fn missing(&self, what: &str, notes: &mut Vec<String>) -> Result<()> {

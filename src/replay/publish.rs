@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::recount::recount;
 use super::{Destination, ReplayedForeign, ReplayedImage, SignatureCount};
 use crate::bundle::{BundleReader, TagsByImage};
 use crate::content::{Role, Work, copy};
@@ -134,14 +135,18 @@ impl OneImage<'_> {
             }
         }
         let mut remembered = self.of.state.tags(self.target.remote().repository())?;
-        self.put_signatures(&mut remembered, replayed).await?;
+        self.put_signatures(&mut remembered).await?;
         self.keep_untagged().await?;
+        self.count_signatures(&remembered, replayed).await;
         let tags = self.of.tags.get(&(image.repository.clone(), image.root.digest));
         for tag in tags.into_iter().flatten() {
-            match self.put_tag(&mut remembered, tag, &image.root).await? {
-                TagOutcome::Set => replayed.tags.push(tag.clone()),
-                TagOutcome::Kept => replayed.tags_kept.push(tag.clone()),
-                TagOutcome::Elsewhere(text) => replayed.shortfalls.push(text),
+            if !self.move_tag(&mut remembered, tag, &image.root).await? {
+                replayed.tags_kept.push(tag.clone());
+                continue;
+            }
+            match self.elsewhere(tag, &image.root).await? {
+                None => replayed.tags.push(tag.clone()),
+                Some(text) => replayed.shortfalls.push(text),
             }
         }
         Ok(())
@@ -182,34 +187,34 @@ impl OneImage<'_> {
     }
 
     /// Puts each signature by its digest, then makes it findable: by the referrers API, its fallback tag, or the tag
-    /// that cosign made of its subject.
-    async fn put_signatures(&self, remembered: &mut Tags, replayed: &mut ReplayedImage) -> Result<()> {
+    /// that cosign made of its subject. Whether it is found is counted afterwards.
+    async fn put_signatures(&self, remembered: &mut Tags) -> Result<()> {
         for signature in &self.image.signatures {
             let descriptor = &signature.descriptor;
             self.carry(&[whole(descriptor, Role::Manifest)]).await?;
-            let shortfall = match (&signature.form, &signature.tag) {
-                (SignatureForm::CosignTag, Some(tag)) => match self.put_tag(remembered, tag, descriptor).await? {
-                    TagOutcome::Set | TagOutcome::Kept => None,
-                    TagOutcome::Elsewhere(text) => Some(text),
-                },
+            match (&signature.form, &signature.tag) {
+                (SignatureForm::CosignTag, Some(tag)) => _ = self.move_tag(remembered, tag, descriptor).await?,
                 _ => {
                     let manifest = self.of.reader.manifest(descriptor)?;
-                    match list_referrer(self.target.remote(), &signature.subject, descriptor, &manifest).await? {
-                        Listed::ByApi | Listed::ByTag => None,
-                        Listed::Occupied(kind) => Some(format!(
-                            "referrer {} is on the target but not listed: the tag {} holds a {kind} and is left alone",
-                            descriptor.digest.short(),
-                            Tag::referrers_fallback(&signature.subject)
-                        )),
+                    let listed = list_referrer(self.target.remote(), &signature.subject, descriptor, &manifest).await?;
+                    if let Listed::Occupied(kind) = listed {
+                        let tag = Tag::referrers_fallback(&signature.subject);
+                        self.of.monitor.note(&format!("the tag {tag} holds a {kind} and is left alone"));
                     }
                 }
-            };
-            match shortfall {
+            }
+        }
+        Ok(())
+    }
+
+    /// What is there of the signatures, as the target itself says.
+    async fn count_signatures(&self, remembered: &Tags, replayed: &mut ReplayedImage) {
+        for missing in recount(self.target.remote(), &self.image.signatures, remembered).await {
+            match missing {
                 None => replayed.signatures.present += 1,
                 Some(text) => replayed.shortfalls.push(text),
             }
         }
-        Ok(())
     }
 
     /// Tags what has no tag: it is the same for every bundle and every order of them, so nothing has to be remembered.
@@ -225,35 +230,31 @@ impl OneImage<'_> {
         self.carry(&work).await
     }
 
-    /// Moves a tag to a manifest that is on the target, unless a newer bundle has moved it.
-    async fn put_tag(&self, remembered: &mut Tags, tag: &Tag, to: &Descriptor) -> Result<TagOutcome> {
+    /// Moves a tag to a manifest that is on the target; `false` where a newer bundle has moved it, and it is left there.
+    async fn move_tag(&self, remembered: &mut Tags, tag: &Tag, to: &Descriptor) -> Result<bool> {
         let repository = self.target.remote().repository();
         let rollback = self.of.destination.rollback.as_deref();
         if remembered.verdict(tag, &self.of.name, &to.digest) != Verdict::Set && rollback.is_none() {
             self.of.monitor.note(&format!("{repository}:{tag} stays where a newer bundle has put it"));
-            return Ok(TagOutcome::Kept);
+            return Ok(false);
         }
         // Remembered before it is moved: whatever happens then, no older bundle moves it back.
         remembered.set(tag, &self.of.name, &to.digest, rollback);
         self.of.state.put_tags(repository, remembered)?;
         self.carry(&[whole(to, Role::Tagged(tag.clone()))]).await?;
-        let found = self.target.remote().head_manifest(&Name::from(tag.clone())).await?;
+        Ok(true)
+    }
+
+    /// Where a tag that was moved to `to` points when it is read again, in words; `None` where it is as it should be.
+    async fn elsewhere(&self, tag: &Tag, to: &Descriptor) -> Result<Option<String>> {
+        let remote = self.target.remote();
+        let found = remote.head_manifest(&Name::from(tag.clone())).await?;
         if found.as_ref().map(|found| found.digest) == Some(to.digest) {
-            return Ok(TagOutcome::Set);
+            return Ok(None);
         }
         let text = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
-        Ok(TagOutcome::Elsewhere(format!("{repository}:{tag} points to {text} after it was set")))
+        Ok(Some(format!("{}:{tag} points to {text} after it was set", remote.repository())))
     }
-}
-
-/// What became of a tag.
-enum TagOutcome {
-    /// It points to what the bundle says.
-    Set,
-    /// A newer bundle has set it to something else.
-    Kept,
-    /// It was set and points elsewhere: why, in words.
-    Elsewhere(String),
 }
 
 fn whole(descriptor: &Descriptor, role: Role) -> Work {

@@ -39,7 +39,7 @@ impl ImageBuilder {
             os: os.to_owned(),
             architecture: architecture.to_owned(),
             variant: variant.to_owned(),
-            os_version: String::new(),
+            ..Written::default()
         };
         self.children.push(ChildPlan { platform: Some(platform), ..ChildPlan::default() });
         self
@@ -57,6 +57,15 @@ impl ImageBuilder {
     pub fn os_version(mut self, version: &str) -> Self {
         if let Some(platform) = self.children.last_mut().and_then(|child| child.platform.as_mut()) {
             platform.os_version = version.to_owned();
+        }
+        self
+    }
+
+    /// One of the `os.features` of the current platform.
+    #[must_use]
+    pub fn os_feature(mut self, feature: &str) -> Self {
+        if let Some(platform) = self.children.last_mut().and_then(|child| child.platform.as_mut()) {
+            platform.os_features.push(feature.to_owned());
         }
         self
     }
@@ -230,6 +239,7 @@ mod tests {
             .layer_files_zstd(&[("a", b"b")])
             .platform("windows", "amd64", "")
             .os_version("10.0.17763.1")
+            .os_feature("win32k")
             .foreign_layer("https://example.com/layer", 1000, 2)
             .platformless()
             .annotation("org.example.key", "value")
@@ -311,7 +321,10 @@ mod tests {
         assert_eq!(children.iter().filter_map(Descriptor::attests).collect::<Vec<_>>(), [amd64.digest]);
         assert_eq!(children.iter().filter(|child| child.platform.is_none()).count(), 1);
         let windows = image.child("windows", "amd64", "").unwrap();
-        assert_eq!(windows.platform.unwrap().os_version, "10.0.17763.1");
+        let platform = windows.platform.clone().unwrap();
+        assert_eq!((platform.os_version.as_str(), &platform.os_features[..]), ("10.0.17763.1", &["win32k".into()][..]));
+        let config = image.parsed(&windows).unwrap().successors().next().unwrap().digest;
+        assert_eq!(config_platform(image.bytes(&config).unwrap()), windows.platform);
         assert_eq!(image.referrers(&amd64.digest).len(), 1);
         let manifest = image.parsed(&amd64).unwrap();
         let config = manifest.successors().next().unwrap().digest;

@@ -21,6 +21,7 @@ pub(super) struct Written {
     pub architecture: String,
     pub variant: String,
     pub os_version: String,
+    pub os_features: Vec<String>,
 }
 
 impl Written {
@@ -35,6 +36,9 @@ impl Written {
             if !text.is_empty() {
                 platform[member] = json!(text);
             }
+        }
+        if !self.os_features.is_empty() {
+            platform["os.features"] = json!(self.os_features);
         }
         platform
     }
@@ -98,6 +102,9 @@ pub(super) fn config(
     }
     if !platform.os_version.is_empty() {
         config = config.os_version(platform.os_version.as_str());
+    }
+    if !platform.os_features.is_empty() {
+        config = config.os_features(platform.os_features.clone());
     }
     document(format.config(), &config.build().map_err(unbuilt)?)
 }

@@ -39,15 +39,14 @@ impl SampleImage {
         self.manifest().map(|manifest| manifest.children().to_vec()).unwrap_or_default()
     }
 
-    /// The child for a platform.
+    /// The child for a platform, whatever version and features it names.
     pub fn child(&self, os: &str, architecture: &str, variant: &str) -> Option<Descriptor> {
-        let platform = Platform::new(os, architecture, variant);
-        self.children().into_iter().find(|child| {
-            child
-                .platform
-                .as_ref()
-                .is_some_and(|named| Platform { os_version: String::new(), ..named.clone() } == platform)
-        })
+        let wanted = Platform::new(os, architecture, variant);
+        let named = |platform: &Platform| {
+            (&platform.os, &platform.architecture, &platform.variant)
+                == (&wanted.os, &wanted.architecture, &wanted.variant)
+        };
+        self.children().into_iter().find(|child| child.platform.as_ref().is_some_and(named))
     }
 
     /// The manifests among the contents whose subject is `subject`.

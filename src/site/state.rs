@@ -138,6 +138,11 @@ impl Tags {
         }
     }
 
+    /// What `tag` was last set to.
+    pub fn set_to(&self, tag: &Tag) -> Option<&Digest> {
+        self.tags.get(tag.as_str()).map(|set| &set.digest)
+    }
+
     /// Remembers that the bundle of this number set `tag`: where a newer one had, only with the reason for a rollback, which
     /// is remembered too.
     pub fn set(&mut self, tag: &Tag, name: &BundleName, digest: &Digest, rollback: Option<&str>) {

@@ -59,7 +59,7 @@ pub struct ScheduleFile {
     expecting = "a mapping (platforms, missingPlatform, index, foreignLayers, signatures)"
 )]
 pub struct DefaultsFile {
-    /// The platforms to keep: `os/arch[/variant][:os.version]`, * allowed in each part; or all.
+    /// The platforms to keep: `os/arch[/variant][:os.version][+os.feature]`, * allowed in each part; or all.
     #[schemars(length(min = 1))]
     pub platforms: Option<Vec<String>>,
     /// When an image has none of a selected platform. Default: fail.

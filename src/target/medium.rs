@@ -25,7 +25,8 @@ impl Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    fn put(&self, digest: Digest, repository: &Repository) {
+    /// Notes that `repository` has a blob: others get it from there.
+    pub fn put(&self, digest: Digest, repository: &Repository) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert_with(|| repository.clone());
     }
 }

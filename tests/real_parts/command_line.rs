@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 14] = [
+const COMMANDS: [&[&str]; 17] = [
     &["plan"],
     &["pull"],
     &["export"],
@@ -13,6 +13,9 @@ const COMMANDS: [&[&str]; 14] = [
     &["login", "check"],
     &["key", "generate"],
     &["probe"],
+    &["foreign", "list"],
+    &["foreign", "mark"],
+    &["foreign", "unmark"],
     &["spec", "check"],
     &["spec", "schema"],
     &["demo"],

@@ -13,6 +13,7 @@ mod journey;
 mod later;
 mod loading;
 mod login_check;
+mod marked;
 mod network;
 mod probe;
 mod serving;
