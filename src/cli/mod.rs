@@ -4,6 +4,7 @@ mod completions;
 mod deep;
 mod demo;
 mod export;
+mod held;
 mod key;
 mod login;
 mod output;
