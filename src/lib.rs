@@ -9,6 +9,7 @@
 //! export (stream of a Store, key)         -> bundle         signed, on a drive; or a layout for other tools
 //! verify (bundle, trusted keys; or Store) -> VerifyReport   no network
 //! replay (bundle, Destination)            -> registry       tags last
+//! client_config (urls of a bundle)        -> texts          for machines whose clients ask these urls first
 //! ```
 
 pub mod cli;
@@ -22,6 +23,8 @@ pub mod export;
 pub mod verify;
 
 pub mod replay;
+
+pub mod client_config;
 
 pub mod sample;
 pub mod serve;

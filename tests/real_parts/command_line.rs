@@ -2,13 +2,14 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 14] = [
     &["plan"],
     &["pull"],
     &["export"],
     &["verify"],
     &["replay"],
     &["serve"],
+    &["client-config"],
     &["login", "check"],
     &["key", "generate"],
     &["probe"],

@@ -8,6 +8,7 @@ mod collected;
 mod command_line;
 mod credentials;
 mod engines;
+mod foreign_hosts;
 mod journey;
 mod later;
 mod loading;
