@@ -15,6 +15,9 @@ use crate::image::Addresses;
 use crate::serve::{BundleShelf, Certificate, Foreign, Serving, Several, Shelf, StoreShelf, serve_with};
 use crate::store::{Access, Store};
 
+/// The most hosts, urls and errors that are named. `sealift client-config` names all of them.
+const SHOWN_MAX: usize = 20;
+
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   sealift serve ./store
@@ -107,24 +110,28 @@ fn say_what(arguments: &ServeArguments, address: &SocketAddr) -> Result<()> {
 fn say_foreign(addresses: &Addresses, certificate: Option<&Certificate>) -> Result<()> {
     let hosts = held::answered_hosts(addresses);
     let urls: usize = hosts.values().map(|host| host.urls).sum();
-    let names: Vec<&str> = hosts.keys().map(String::as_str).collect();
-    let of = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+    let names: Vec<&str> = hosts.keys().map(String::as_str).take(SHOWN_MAX).collect();
+    let of = match (hosts.len() > names.len(), names.join(", ")) {
+        (_, names) if names.is_empty() => String::new(),
+        (true, names) => format!(": {names} and others"),
+        (false, names) => format!(": {names}"),
+    };
     output::print(&output::clean(format!(
         "answering for {} of {}{of}\n",
         count(urls as u64, "url"),
-        count(names.len() as u64, "host")
+        count(hosts.len() as u64, "host")
     )))?;
-    for (name, host) in &hosts {
+    for (name, host) in hosts.iter().take(SHOWN_MAX) {
         if certificate.is_some_and(|certificate| host.secure && !certificate.names(name)) {
             output::say(&format!(
                 "warning: the certificate is not for {name}: clients will refuse it\n  help: `sealift client-config` shows how to make one for all hosts"
             ));
         }
     }
-    for url in held::doubtful(addresses) {
+    for url in held::doubtful(addresses).take(SHOWN_MAX) {
         output::say(&output::clean(format!("warning: 404 for {url}: manifests want different bytes there")));
     }
-    for error in addresses.unreadable() {
+    for error in addresses.unreadable().iter().take(SHOWN_MAX) {
         output::say(&output::clean(format!("warning: {error}")));
     }
     if addresses.beyond() > 0 {

@@ -42,7 +42,9 @@ fn of_part(part: Part, wanted: &Wanted) -> String {
         format!("On every host with {client}: copy {folder}/certs.d/{registry} to /etc/{folder}/certs.d/{registry}.")
     };
     match part {
-        Part::Hosts => "On every host that pulls images: append the lines of `hosts` to /etc/hosts.".to_owned(),
+        Part::Hosts => "On every host that pulls images: append the lines of `hosts` to /etc/hosts (on Windows: \
+                        C:\\Windows\\System32\\drivers\\etc\\hosts), or give the names these addresses in the DNS of the enclave."
+            .to_owned(),
         Part::Nginx => "On the machine that answers: put nginx.conf into the section http of nginx (on Debian: \
                         /etc/nginx/conf.d/sealift-foreign.conf), then `nginx -t` and reload."
             .to_owned(),
@@ -53,7 +55,8 @@ fn of_part(part: Part, wanted: &Wanted) -> String {
         Part::Podman => with_ca("containers", "podman, skopeo or CRI-O"),
         Part::Docker => {
             with_ca("docker", "docker")
-                + " Without its containerd image store, docker on Linux asks no urls: the registry is enough for it."
+                + " Without its containerd image store, docker on Linux asks no urls, and on Windows it asks the registry \
+                   first: the registry is enough for it."
         }
     }
 }
@@ -64,7 +67,7 @@ fn trust(wanted: &Wanted) -> String {
     format!(
         "On every host that pulls images: believe the CA for the foreign hosts too. On Debian: copy {file} to \
          /usr/local/share/ca-certificates/sealift-enclave.crt, run update-ca-certificates, and start containerd, CRI-O and \
-         docker anew. containerd looks for the CA of a url nowhere else."
+         docker anew (on Windows: certutil -addstore Root). containerd looks for the CA of a url nowhere else."
     )
 }
 

@@ -10,13 +10,22 @@ use crate::oci::{Descriptor, Digest, Manifest};
 /// The most addresses that are looked at, in one store or bundle. A Windows image has two.
 pub const ADDRESSES_MAX: usize = 100_000;
 
+/// The most bytes that all of them may have together: real ones have some 80 each.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The most `urls` that no server can answer for of which the texts are kept, and how much of each.
+const UNUSABLE_MAX: usize = 1_000;
+const UNUSABLE_SHOWN_MAX: usize = 200;
+
 /// The addresses of what is carried.
 #[derive(Default)]
 pub struct Addresses {
     found: BTreeMap<Address, Vec<Content>>,
+    /// How many bytes the addresses have.
+    bytes: usize,
     unusable: BTreeMap<String, &'static str>,
     unreadable: Vec<Error>,
-    /// How many more there were than [`ADDRESSES_MAX`].
+    /// How many more there were than are kept.
     beyond: u64,
 }
 
@@ -68,21 +77,28 @@ impl Addresses {
     fn add(&mut self, repository: &str, url: &str, content: &Descriptor, carried: bool) {
         let address = match Address::parse(url) {
             Ok(address) => address,
-            Err(why) => {
-                if self.unusable.len() < ADDRESSES_MAX {
-                    self.unusable.insert(url.chars().take(super::ADDRESS_MAX).collect(), why);
-                }
-                return;
-            }
+            Err(why) => return self.add_unusable(url, why),
         };
         let repositories = BTreeSet::from([repository.to_owned()]);
         self.take(address, Content { digest: content.digest, size: content.size, carried, repositories });
     }
 
+    fn add_unusable(&mut self, url: &str, why: &'static str) {
+        let shown: String = url.chars().take(UNUSABLE_SHOWN_MAX).collect();
+        match self.unusable.len() < UNUSABLE_MAX || self.unusable.contains_key(&shown) {
+            true => _ = self.unusable.insert(shown, why),
+            false => self.beyond += 1,
+        }
+    }
+
     fn take(&mut self, address: Address, content: Content) {
-        if self.found.len() >= ADDRESSES_MAX && !self.found.contains_key(&address) {
-            self.beyond += 1;
-            return;
+        if !self.found.contains_key(&address) {
+            let length = address.host().len() + address.target().len();
+            if self.found.len() >= ADDRESSES_MAX || self.bytes + length > BYTES_MAX {
+                self.beyond += 1;
+                return;
+            }
+            self.bytes += length;
         }
         let there = self.found.entry(address).or_default();
         match there.iter_mut().find(|known| known.digest == content.digest) {
@@ -99,7 +115,7 @@ impl Addresses {
         for (address, contents) in other.found {
             contents.into_iter().for_each(|content| self.take(address.clone(), content));
         }
-        self.unusable.extend(other.unusable);
+        other.unusable.iter().for_each(|(url, why)| self.add_unusable(url, why));
         self.unreadable.extend(other.unreadable);
         self.beyond += other.beyond;
     }
@@ -120,7 +136,7 @@ impl Addresses {
         &self.unreadable
     }
 
-    /// How many addresses were passed over, because there were more than [`ADDRESSES_MAX`].
+    /// How many `urls` were passed over, because there were more than anybody needs.
     pub fn beyond(&self) -> u64 {
         self.beyond
     }
@@ -184,5 +200,16 @@ mod tests {
         }
         assert_eq!(addresses.iter().count(), ADDRESSES_MAX);
         assert_eq!(addresses.beyond(), 8_000);
+        for repository in 0..20 {
+            let long = format!("https://b.example/{}", "x".repeat(4000));
+            layer.urls = (0..1000).map(|at| format!("{long}{repository}-{at}")).collect();
+            layer.urls.clone().iter().for_each(|url| addresses.add("x/y", url, &layer, true));
+            addresses.add("x/y", &format!("ftp://{repository}{}", "y".repeat(1 << 20)), &layer, true);
+        }
+        assert_eq!(addresses.beyond(), 28_000);
+        let mut long = Addresses::default();
+        (0..9000).for_each(|at| long.add("x/y", &format!("https://a.example/{}{at}", "x".repeat(4000)), &layer, true));
+        assert!(long.bytes <= BYTES_MAX && long.beyond() > 0);
+        assert!(addresses.unusable().keys().all(|url| url.len() <= UNUSABLE_SHOWN_MAX));
     }
 }

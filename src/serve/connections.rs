@@ -1,9 +1,11 @@
 //! Connections of clients: how many, and how long each may keep the others waiting.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +24,9 @@ use super::stream::STALL_MAX;
 
 /// How many clients may be connected. The next one waits in the queue of the system.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How many of them may be of one machine, so that one alone cannot keep all others out. A proxy on this machine may have all.
+const OF_ONE_MAX: usize = 256;
 
 /// How long a client may take for the handshake of TLS.
 pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -65,14 +70,14 @@ impl Connections {
     /// Serves until `shutdown` is ready; then requests under way have a little time to end.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let (tell, told) = watch::channel(false);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Room::new();
         let mut clients = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                (stream, permit) = next(&listener, &room) => {
-                    clients.spawn(self.clone().client(stream, told.clone(), permit));
+                (stream, place) = room.next(&listener) => {
+                    clients.spawn(self.clone().client(stream, told.clone(), place));
                 }
                 // Only so that what has ended takes no memory.
                 Some(_) = clients.join_next() => {}
@@ -84,8 +89,8 @@ impl Connections {
         let _ = timeout(self.patience.stopping, async { while clients.join_next().await.is_some() {} }).await;
     }
 
-    async fn client(self, stream: TcpStream, mut told: watch::Receiver<bool>, permit: OwnedSemaphorePermit) {
-        let _permit = permit;
+    async fn client(self, stream: TcpStream, mut told: watch::Receiver<bool>, place: Place) {
+        let _place = place;
         // Small answers must not wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -133,17 +138,65 @@ async fn is_told(told: &mut watch::Receiver<bool>) {
     drop(told.wait_for(|stop| *stop).await);
 }
 
-/// The next client, when there is room for it.
-async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    loop {
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else { return std::future::pending().await };
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
-            Err(error) if is_of_client(&error) => {}
-            Err(error) => {
-                // Too many open files, most likely: that passes when others end.
-                tracing::error!(%error, "no connection can be taken");
-                sleep(EXHAUSTED_PAUSE).await;
+/// Who is connected.
+#[derive(Clone)]
+struct Room {
+    places: Arc<Semaphore>,
+    /// How many connections each other machine has.
+    clients: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// The place of one connection in the room; free when it is dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    client: IpAddr,
+    room: Room,
+}
+
+impl Room {
+    fn new() -> Self {
+        Room { places: Arc::new(Semaphore::new(CONNECTIONS_MAX)), clients: Arc::default() }
+    }
+
+    /// The next client, when there is room for it.
+    async fn next(&self, listener: &TcpListener) -> (TcpStream, Place) {
+        loop {
+            let Ok(permit) = Arc::clone(&self.places).acquire_owned().await else {
+                return std::future::pending().await;
+            };
+            match listener.accept().await {
+                Ok((stream, from)) => match self.place(permit, from.ip()) {
+                    Some(place) => return (stream, place),
+                    None => tracing::debug!(%from, "a client has too many connections"),
+                },
+                Err(error) if is_of_client(&error) => {}
+                Err(error) => {
+                    // Too many open files, most likely: that passes when others end.
+                    tracing::error!(%error, "no connection can be taken");
+                    sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit, client: IpAddr) -> Option<Place> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_default();
+        if *count >= OF_ONE_MAX && !client.to_canonical().is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Place { _permit: permit, client, room: self.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut clients = self.room.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.client);
             }
         }
     }
@@ -277,6 +330,23 @@ mod tests {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         sleep(10 * SHORT).await;
         assert!(until_closed(&mut stream).await.len() < 64 << 20, "nothing was broken off");
+    }
+
+    #[tokio::test]
+    async fn one_machine_does_not_keep_all_others_out() {
+        let room = Room::new();
+        let place = |address: &str| {
+            let permit = Arc::clone(&room.places).try_acquire_owned().unwrap();
+            room.place(permit, address.parse().unwrap())
+        };
+        let mut places: Vec<Place> = (0..OF_ONE_MAX).map(|_| place("10.0.0.1").unwrap()).collect();
+        assert!(place("10.0.0.1").is_none());
+        places.push(place("10.0.0.2").unwrap());
+        places.extend((0..2 * OF_ONE_MAX).map(|_| place("127.0.0.1").unwrap()));
+        places.remove(0);
+        assert!(place("10.0.0.1").is_some());
+        drop(places);
+        assert_eq!((room.clients.lock().unwrap().len(), room.places.available_permits()), (0, CONNECTIONS_MAX));
     }
 
     #[tokio::test]

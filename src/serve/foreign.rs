@@ -69,6 +69,7 @@ impl Foreign {
         note(&mut targets.meant, decoded(address.target()), found);
     }
 
+    /// `None` for a host that no address names; nothing within it for a target that none names.
     fn find(&self, host: &str, target: &str) -> Option<Option<Found>> {
         let targets = self.hosts.get(host)?;
         Some(targets.written.get(target).or_else(|| targets.meant.get(&decoded(target))).copied())
@@ -84,6 +85,9 @@ fn note<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Found>, key: K, found: Fou
 
 /// The answer to a request for a foreign host; `None` when it is for the registry.
 pub(super) async fn answer(server: &Server, parts: &Parts) -> Option<Response> {
+    if server.foreign.hosts.is_empty() {
+        return None;
+    }
     let host = match parts.uri.authority() {
         Some(authority) => host_key(authority.as_str()),
         None => header(&parts.headers, HOST).and_then(host_key),

@@ -1,16 +1,19 @@
 //! Layers with `urls` in an enclave: what podman and containerd say without an answer at the urls, and that they pull after a
-//! replay when what `sealift client-config` wrote is applied as it is, with `sealift serve --foreign` and with nginx.
+//! replay when what `sealift client-config` wrote is applied as it is, with `sealift serve --foreign` and with nginx. What is
+//! done is what stands in the blocks of `docs/foreign-layers.md`.
 //!
 //! The enclave is a network in which nothing but the registry and what answers for the urls can be reached.
 
 use std::path::Path;
 use std::process::Stdio;
 
-use sealift::oci::MediaType;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use sealift::client_config::{Behind, Part, Wanted, client_config};
+use sealift::image::Addresses;
+use sealift::oci::{Manifest, MediaType};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
-use super::support::{Authority, Containerd, Enclave};
+use super::support::{Authority, Containerd, Docker, Enclave, Nginx};
 use super::*;
 
 /// The platform of this machine.
@@ -44,6 +47,22 @@ fn image(second: &MediaType) -> SampleImage {
     *place = (root.clone(), bytes.into());
     image.root = root;
     image
+}
+
+/// The blocks of the document, in their order.
+const WRITE: usize = 0;
+const CERTIFICATE: usize = 1;
+const ANSWER: usize = 2;
+const HOSTS: usize = 3;
+
+fn blocks() -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/foreign-layers.md")).unwrap();
+    let (_, section) = text.split_once("\n## In the enclave\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks: Vec<String> =
+        section.split("```bash\n").skip(1).map(|part| part.split("```").next().unwrap().to_owned()).collect();
+    assert_eq!(blocks.len(), 4);
+    blocks
 }
 
 /// The enclave after a replay, and what is left of the connected side.
@@ -95,6 +114,12 @@ impl Scene {
             scene.authority.certificate().display(),
         ));
         let to = format!("{REGISTRY}/mirror");
+        // What the document says that an operator has.
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, scene.machine.path(name)).unwrap();
+        link(&scene.machine.path(&scene.bundle), "vendor-1-1");
+        link(&scene.machine.path("keys/exporter.pub"), "exporter.pub");
+        link(&scene.authority.folder().join("ca.pem"), "ca.pem");
+        link(&scene.authority.folder().join("ca.key"), "ca.key");
         let replay = ["replay", &scene.bundle, "--to", &to, "--key", "keys/exporter.pub", "--state", "state"];
         let ran = scene.sealift().args(replay).output().await.unwrap();
         assert!(ran.status.success(), "{ran:?}");
@@ -124,9 +149,7 @@ impl Scene {
     /// With the certificate that was made, at the address to which the foreign hosts lead.
     async fn serve_with_tls(&self, what: &str) -> (Child, String) {
         let listen = format!("{}:443", Enclave::FOREIGN_ADDRESS);
-        let pem = |name: &str| self.authority.folder().join(name).display().to_string();
-        let (certificate, key) = (pem("foreign.pem"), pem("foreign.key"));
-        let tls = ["--listen", &listen, "--tls-cert", &certificate, "--tls-key", &key];
+        let tls = ["--listen", &listen, "--tls-cert", "foreign.pem", "--tls-key", "foreign.key"];
         self.serve(&[&[what, "--foreign", "--key", "keys/exporter.pub"], &tls[..]].concat()).await
     }
 
@@ -190,28 +213,19 @@ impl Scene {
         self.machine.json(&[&arguments[..], &wanted, more].concat()).await
     }
 
-    /// Runs the commands of openssl that the report shows, where the CA is.
-    async fn make_certificate(&self, config: &Value) {
-        let step = config["steps"][0].as_str().unwrap();
-        let commands: Vec<&str> = step.lines().filter(|line| line.starts_with("  openssl")).collect();
-        assert_eq!(commands.len(), 2, "{step}");
-        let ran = self.machine.bash(self.authority.folder(), &commands.join("\n")).await;
-        assert_eq!(ran.status, Some(0), "{ran:?}");
+    /// Runs a block of the document where an operator would, in the enclave.
+    fn block(&self, at: usize) {
+        let path = Path::new(env!("CARGO_BIN_EXE_sealift")).parent().unwrap().display();
+        let folder = self.machine.folder().display();
+        self.enclave.ok(&format!("export PATH={path}:$PATH\ncd {folder}\n{}", blocks()[at]));
     }
 
-    /// The steps that the report names for hosts that pull.
-    fn apply(&self) {
-        let out = self.machine.path("enclave");
-        self.enclave.ok(&format!(
-            "cd {}
-             cat hosts >> /etc/hosts
-             rm -r /etc/containers/certs.d/{REGISTRY} /etc/containerd/certs.d/{REGISTRY}
-             cp -r containers/certs.d/{REGISTRY} /etc/containers/certs.d/{REGISTRY}
-             cp -r containerd/certs.d/{REGISTRY} /etc/containerd/certs.d/{REGISTRY}
-             cp ca-certificates/sealift-enclave.crt /usr/local/share/ca-certificates/sealift-enclave.crt
-             update-ca-certificates",
-            out.display()
-        ));
+    fn make_certificate(&self) {
+        self.block(CERTIFICATE);
+    }
+
+    fn tell_the_hosts(&self) {
+        self.block(HOSTS);
     }
 
     /// nginx with the file as it was written, where its first line wants it.
@@ -229,10 +243,9 @@ impl Scene {
         let (folder, out) = (folder.display(), self.machine.path("enclave"));
         self.enclave.ok(&format!(
             "mkdir -p /etc/ssl/sealift /etc/nginx/conf.d
-             cp {ca}/foreign.pem {ca}/foreign.key /etc/ssl/sealift/
+             cp {folder}/../foreign.pem {folder}/../foreign.key /etc/ssl/sealift/
              cp {out}/nginx.conf /etc/nginx/conf.d/sealift-foreign.conf
              /usr/sbin/nginx -t -p {folder} -e errors -c nginx.conf",
-            ca = self.authority.folder().display(),
             out = out.display(),
         ));
         let mut command = self.machine.command(self.enclave.wrapper("/usr/sbin/nginx"));
@@ -260,13 +273,90 @@ async fn a_foreign_layer_is_pulled_from_the_store() {
     // As somebody got it another way.
     let blob = scene.machine.path(&format!("store/{}", layer.layout_path()));
     std::fs::write(blob, scene.image.bytes(&layer).unwrap()).unwrap();
-    let config = scene.written_for("store", &["--for", "hosts,containerd,podman"]).await;
-    scene.make_certificate(&config).await;
-    scene.apply();
+    scene.written_for("store", &["--for", "hosts,containerd,podman"]).await;
+    scene.make_certificate();
+    scene.tell_the_hosts();
     say(scene.containerd().await, &["connection refused"]);
     let (serving, _) = scene.serve_with_tls("store").await;
     scene.both_pull_from_the_urls("a store").await;
     end(serving).await;
+}
+
+/// Urls that vendors might write in order to get out of nginx's file, each with other bytes: nginx starts, and sends for each
+/// what is meant by it, and nothing for anything else.
+#[tokio::test]
+async fn nginx_takes_hostile_urls_for_what_they_are() {
+    let targets = [
+        "/plain.tar.gz",
+        "/plain-tar-gz",
+        "/PLAIN.tar.gz",
+        "/x?a=1&b=2",
+        "/x?a=1",
+        "/\";}server{listen:1;}",
+        "/';}",
+        "/$host${uri}$sealift_blob",
+        "/back\\slash\\",
+        "/(a|b)*[c]^d~e",
+        "/%22%3B%7D%0a",
+        "/a//b/./c",
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
+    let root = folder.path().display().to_string();
+    let bytes = |target: &str| format!("what is at {target}");
+    let nginx = Nginx::start(|port| {
+        let mut addresses = Addresses::default();
+        for target in targets {
+            let text = bytes(target);
+            let mut layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, text.as_bytes());
+            layer.urls = vec![format!("http://a.example:{port}{target}")];
+            std::fs::write(folder.path().join(layer.digest.layout_path()), &text).unwrap();
+            let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
+                "config": Descriptor::of(MediaType::OCI_CONFIG, b"{}"), "layers": [layer]});
+            let manifest = Manifest::parse(&MediaType::OCI_MANIFEST, manifest.to_string().as_bytes()).unwrap();
+            addresses.add_manifest("a.example/app", &manifest, |_| true);
+        }
+        let behind = Behind::Layout(root.clone());
+        let wanted = Wanted { parts: [Part::Nginx].into(), behind, ..Wanted::default() };
+        let config = client_config(&addresses, &wanted).unwrap();
+        assert_eq!((config.not_answered.len(), config.hosts[0].urls), (0, targets.len()));
+        config.files[0].content.clone()
+    });
+    let Some(nginx) = nginx.await else { return };
+    let port = nginx.host().rsplit(':').next().unwrap().to_owned();
+    for target in targets {
+        let (status, body) = get(&nginx.host(), &format!("a.example:{port}"), target).await;
+        assert_eq!((status, body), (200, bytes(target)), "{target}");
+    }
+    for target in ["/", "/x", "/x?a=1&b=3", "/etc/passwd", "/blobs/sha256/", "/plainxtar.gz", "/a/b/c", "/PLAIN.TAR.GZ"]
+    {
+        assert_eq!(get(&nginx.host(), &format!("a.example:{port}"), target).await.0, 404, "{target}");
+    }
+    assert_eq!(get(&nginx.host(), &format!("b.example:{port}"), "/plain.tar.gz").await.0, 404);
+}
+
+/// docker with an image store of its own asks the registry alone: there is nothing at the urls, and it pulls.
+#[tokio::test]
+async fn docker_asks_no_urls() {
+    let Some(docker) = Docker::start().await else { return };
+    let Some(target) = DockerRegistry::start_logged(ALLOW_URLS).await else { return };
+    let foreign = MediaType::new("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+    for (tag, second) in [("1", MediaType::OCI_LAYER_GZIP), ("2", foreign)] {
+        let image = image(&second);
+        push_sample(&target.url(), "vendor/app", Some(tag), &image).await;
+        docker.ok(&["pull", "--quiet", &format!("{}/vendor/app@{}", target.host(), image.root.digest)]).await;
+    }
+}
+
+/// Status and body of an answer to a target that is sent as it is.
+async fn get(address: &str, host: &str, target: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// What the target needs in order to take manifests with urls.
@@ -309,15 +399,24 @@ async fn what_was_written_makes_hosts_pull() {
     say(scene.containerd().await, &[".vendor.example", "dial tcp", "lookup"]);
     scene.podman_without_connection().await;
 
+    let key = scene.authority.folder().join("ca.key");
+    let secret = ["client-config", "store", "--ca", key.to_str().unwrap()];
+    let refused = scene.machine.run_to(2, &secret).await;
+    assert!(refused.err.contains("private key"), "{}", refused.err);
     let config = scene.written(&["--for", "hosts,nginx,containerd,podman"]).await;
     command_line::keeps_to_schema(&scene.machine, "client-config", &config).await;
-    scene.make_certificate(&config).await;
-    scene.apply();
+    std::fs::remove_dir_all(scene.machine.path("enclave")).unwrap();
+    scene.block(WRITE);
+    scene.make_certificate();
+    scene.tell_the_hosts();
     say(scene.containerd().await, &[".vendor.example", "connection refused"]);
     scene.podman_without_connection().await;
 
-    // By itself.
-    let (serving, said) = scene.serve_with_tls(&scene.bundle).await;
+    // By itself, as the document says.
+    let block = blocks().swap_remove(ANSWER);
+    let (program, arguments) = block.trim().split_once(" serve ").unwrap();
+    assert_eq!(program, "sealift");
+    let (serving, said) = scene.serve(&arguments.split(' ').collect::<Vec<_>>()).await;
     assert!(said.contains("answering for 2 urls of 2 hosts: images.vendor.example, other.vendor.example"), "{said}");
     scene.both_pull_from_the_urls("serve --foreign").await;
     end(serving).await;
@@ -347,8 +446,8 @@ async fn what_was_written_makes_hosts_pull() {
 #[tokio::test]
 async fn what_clients_say_when_something_is_missing() {
     let Some(scene) = Scene::new().await else { return };
-    let config = scene.written(&["--for", "hosts,containerd,podman"]).await;
-    scene.make_certificate(&config).await;
+    scene.written(&["--for", "hosts,containerd,podman"]).await;
+    scene.make_certificate();
     scene.enclave.ok(&format!("cat {}/hosts >> /etc/hosts", scene.machine.path("enclave").display()));
     // A store that knows nothing of these layers.
     let missing = Machine::new();
@@ -357,7 +456,7 @@ async fn what_clients_say_when_something_is_missing() {
     let (serving, _) = scene.serve_with_tls(other.to_str().unwrap()).await;
     say(scene.containerd().await, &["x509", "unknown authority"]);
 
-    scene.apply();
+    scene.tell_the_hosts();
     assert_eq!(scene.containerd().await, Ok(()));
     // Of podman 4: "reading blob sha256:...: http: read on closed response body".
     say(scene.podman().await, &["blob sha256:"]);
