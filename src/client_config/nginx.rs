@@ -179,6 +179,37 @@ mod tests {
         assert_eq!(expression("mcr.microsoft.com"), "mcr\\.microsoft\\.com");
     }
 
+    proptest::proptest! {
+        /// What PCRE reads is what was meant, byte for byte, and nginx reads nothing but one word.
+        #[test]
+        fn an_expression_is_its_text(text in ".*") {
+            let written = expression(&text);
+            let plain = |c: char| c.is_ascii_alphanumeric() || "/\\-_:=&,.".contains(c);
+            proptest::prop_assert!(written.chars().all(plain));
+            let mut read = Vec::new();
+            let mut rest = written.as_bytes();
+            while let Some((&first, behind)) = rest.split_first() {
+                match (first, behind) {
+                    (b'\\', [b'x', high, low, ..]) => {
+                        let digits = [*high, *low];
+                        read.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+                        rest = &behind[3..];
+                    }
+                    (b'\\', [b'.', ..]) => {
+                        read.push(b'.');
+                        rest = &behind[1..];
+                    }
+                    (b'\\' | b'.', _) => panic!("{written}"),
+                    _ => {
+                        read.push(first);
+                        rest = behind;
+                    }
+                }
+            }
+            proptest::prop_assert_eq!(read, text.as_bytes());
+        }
+    }
+
     #[test]
     fn paths_as_programs_in_go_write_them() {
         let rows = [

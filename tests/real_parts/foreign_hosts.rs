@@ -447,6 +447,12 @@ async fn what_was_written_makes_hosts_pull() {
 async fn what_clients_say_when_something_is_missing() {
     let Some(scene) = Scene::new().await else { return };
     scene.written(&["--for", "hosts,containerd,podman"]).await;
+    // A volume that is not here is not carried.
+    let meta = format!("mkdir half && cp {0}/bundle* {0}/meta.tar half", scene.bundle);
+    assert_eq!(scene.machine.bash(scene.machine.folder(), &meta).await.status, Some(0));
+    let half = scene.machine.json(&["client-config", "half", "--key", "keys/exporter.pub"]).await;
+    assert_eq!(half["hosts"], serde_json::json!([]), "{half}");
+    assert_eq!(half["notAnswered"].as_array().unwrap().len(), 2, "{half}");
     scene.make_certificate();
     scene.enclave.ok(&format!("cat {}/hosts >> /etc/hosts", scene.machine.path("enclave").display()));
     // A store that knows nothing of these layers.
