@@ -35,9 +35,11 @@ pub(super) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// connection that they do not use: 90 seconds, mostly.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(100);
 
-/// The most headers of a request, and the most bytes that they may take together with its first line.
+/// The most headers of a request.
 const HEADERS_MAX: usize = 100;
-const HEAD_MAX: usize = 64 * 1024;
+
+/// The most bytes of a request that wait in memory: its head, or a piece of its body. Smaller pieces make uploads slower.
+const HEAD_MAX: usize = 256 * 1024;
 
 /// How long to wait when the system gives out no more connections.
 const EXHAUSTED_PAUSE: Duration = Duration::from_secs(1);
