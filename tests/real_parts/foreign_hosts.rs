@@ -82,11 +82,11 @@ struct Scene {
 impl Scene {
     /// `None` when the test is to be skipped.
     async fn new() -> Option<Self> {
-        Self::with(&MediaType::OCI_LAYER_GZIP).await
+        Self::with(&MediaType::OCI_LAYER_GZIP, "").await
     }
 
-    /// The same with this type of the second layer.
-    async fn with(second: &MediaType) -> Option<Self> {
+    /// The same with this type of the second layer, and more lines in the entry of the spec.
+    async fn with(second: &MediaType, more: &str) -> Option<Self> {
         if !have(&["podman", "nginx", "tar"]) && !Path::new("/usr/sbin/nginx").exists() {
             return None;
         }
@@ -95,7 +95,8 @@ impl Scene {
         let image = image(second);
         push_sample(&source.url(), "vendor/app", Some("1"), &image).await;
         let machine = Machine::new();
-        let images = [(format!("{}/vendor/app", source.host()), "tags: {exact: [\"1\"]}")];
+        let entry = format!("tags: {{exact: [\"1\"]}}{more}");
+        let images = [(format!("{}/vendor/app", source.host()), entry.as_str())];
         machine.write("spec.yaml", &spec("vendor", OWN, &images));
         pull(&machine, "spec.yaml").await;
         let bundle = export(&machine, "vendor", VOLUME_SIZE).await;
@@ -265,7 +266,7 @@ impl Scene {
 #[tokio::test]
 async fn a_foreign_layer_is_pulled_from_the_store() {
     let foreign = MediaType::new("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
-    let Some(scene) = Scene::with(&foreign).await else { return };
+    let Some(scene) = Scene::with(&foreign, "").await else { return };
     let layer = scene.layers().remove(1);
     let config = scene.written(&["--for", "hosts,containerd,podman"]).await;
     assert_eq!(config["hosts"].as_array().unwrap().len(), 1, "{config}");
@@ -279,6 +280,21 @@ async fn a_foreign_layer_is_pulled_from_the_store() {
     say(scene.containerd().await, &["connection refused"]);
     let (serving, _) = scene.serve_with_tls("store").await;
     scene.both_pull_from_the_urls("a store").await;
+    end(serving).await;
+}
+
+/// A foreign layer that was included comes with the bundle: it is answered for from there.
+#[tokio::test]
+async fn an_included_foreign_layer_is_pulled_after_a_replay() {
+    let foreign = MediaType::new("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
+    let policy = "; foreignLayers: {policy: include, hosts: [other.vendor.example], acknowledge: \"ticket 1\"}";
+    let Some(scene) = Scene::with(&foreign, policy).await else { return };
+    scene.block(WRITE);
+    scene.make_certificate();
+    scene.tell_the_hosts();
+    let (serving, said) = scene.serve_with_tls(&scene.bundle).await;
+    assert!(said.contains("answering for 2 urls of 2 hosts"), "{said}");
+    scene.both_pull_from_the_urls("a bundle with a foreign layer").await;
     end(serving).await;
 }
 
