@@ -11,6 +11,7 @@
 //! replay (bundle, Destination)            -> registry       tags last
 //! foreign (image of a registry)           -> registry       layers that are had from elsewhere, or no longer
 //! inspect (registry, store, bundle, ...)  -> InspectReport  changes no image
+//! client_config (urls of a bundle)        -> texts          for machines whose clients ask these urls first
 //! ```
 
 pub mod cli;
@@ -28,6 +29,8 @@ pub mod replay;
 pub mod foreign;
 
 pub mod inspect;
+
+pub mod client_config;
 
 pub mod sample;
 pub mod serve;

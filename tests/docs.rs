@@ -45,7 +45,7 @@ const PRINTS: [&str; 7] = ["println!", "eprintln!", "print!(", "eprint!(", "dbg!
 const STARTS: [&str; 2] = ["src/cli/deep.rs", "src/registry/credentials/helper.rs"];
 
 /// The stages. One may take another's value, but does not call it.
-const STAGES: [&str; 5] = ["plan", "pull", "export", "verify", "replay"];
+const STAGES: [&str; 6] = ["plan", "pull", "export", "verify", "replay", "client_config"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

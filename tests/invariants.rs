@@ -356,6 +356,8 @@ async fn invariant_07_bytes_from_a_drive_are_used_only_when_a_trusted_key_signed
         vec!["verify", bundle, "--key", "other.pub"],
         vec!["replay", bundle, "--key", "other.pub", "--to", &to],
         vec!["serve", bundle, "--key", "other.pub", "--listen", "127.0.0.1:0"],
+        vec!["serve", bundle, "--key", "other.pub", "--listen", "127.0.0.1:0", "--foreign"],
+        vec!["client-config", bundle, "--key", "other.pub"],
     ] {
         let output = world.sealift(&arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,10 +1,12 @@
 //! The command line: one file for each subcommand, human and JSON rendering. The only part that prints.
 
+mod client_config;
 mod completions;
 mod deep;
 mod demo;
 mod export;
 mod foreign;
+mod held;
 mod inspect;
 mod key;
 mod login;
@@ -92,6 +94,8 @@ enum Command {
     Inspect(inspect::InspectArguments),
     /// Be a registry over a store or a bundle
     Serve(serve::ServeArguments),
+    /// Write what machines in the enclave need for layers with urls
+    ClientConfig(client_config::ClientConfigArguments),
     /// See which login is used for a registry, and whether it works
     #[command(subcommand)]
     Login(login::LoginCommand),
@@ -146,6 +150,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Foreign(command) => foreign::run(command, output).await,
         Command::Inspect(arguments) => inspect::run(arguments, output).await,
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::ClientConfig(arguments) => client_config::run(&arguments, output),
         Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),
         Command::Spec(command) => spec::run(command, output),

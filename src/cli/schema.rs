@@ -12,6 +12,7 @@ use super::replay::ReplayReports;
 use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
+use crate::client_config::ClientConfig;
 use crate::export::{ExportReport, LayoutReport};
 use crate::foreign::{ChangeReport, ListReport};
 use crate::inspect::InspectReport;
@@ -57,6 +58,8 @@ pub enum SchemaName {
     CheckReport,
     /// What `login check --output json` prints.
     LoginReport,
+    /// What `client-config --output json` prints.
+    ClientConfig,
 }
 
 /// All documents that have a schema, each in `schemas/<name>.schema.json`.
@@ -79,6 +82,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
     ("login-report", SchemaName::LoginReport),
+    ("client-config", SchemaName::ClientConfig),
 ];
 
 impl SchemaName {
@@ -108,6 +112,7 @@ impl SchemaName {
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),
             SchemaName::LoginReport => of::<LoginReport>("login-report", "sealift login check report"),
+            SchemaName::ClientConfig => of::<ClientConfig>("client-config", "sealift client-config report"),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! [`Image`]: what is carried of one image. The same value stands in a plan, in the store's records and in
 //! `bundle.json`, so what was decided, pulled, exported and replayed can be compared.
 
+mod address;
+mod addresses;
 mod bundle_name;
 mod layout;
 mod trim;
@@ -14,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::oci::manifest::{Content, INDEX_DEPTH_MAX};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Tag};
 
+pub use address::{ADDRESS_MAX, Address, decoded, host_key};
+pub use addresses::{ADDRESSES_MAX, Addresses, Content as AddressContent};
 pub use bundle_name::BundleName;
 pub use layout::{
     INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH, index_entries,

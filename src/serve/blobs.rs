@@ -32,6 +32,17 @@ pub(super) async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, Fault> {
     let size = server.ask(move |shelf| shelf.blob(&repository, &digest)).await?.ok_or_else(unknown)?;
+    send(server, digest, size, method, headers).await
+}
+
+/// Sends a blob of `size` bytes, or what `Range` asks of it, or says how long it is.
+pub(super) async fn send(
+    server: &Server,
+    digest: Digest,
+    size: u64,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Fault> {
     if method == Method::HEAD {
         return Ok(described(empty(StatusCode::OK), &digest, size));
     }

@@ -9,6 +9,7 @@ use super::shown::Shown;
 use crate::bundle::BundleReader;
 use crate::content::Body;
 use crate::error::Result;
+use crate::image::Addresses;
 use crate::oci::{Descriptor, Digest, Name, Tag};
 
 /// A signed bundle whose key is trusted. A chunk that is damaged breaks the transfer that needs it, and no other.
@@ -59,5 +60,13 @@ impl Shelf for BundleShelf {
 
     fn open(&self, digest: &Digest, offset: u64, length: u64) -> Result<Body> {
         self.reader.body(digest, offset, offset.saturating_add(length))
+    }
+
+    fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.reader.size_of(digest)
+    }
+
+    fn addresses(&self) -> Result<Addresses> {
+        Ok(self.reader.addresses())
     }
 }

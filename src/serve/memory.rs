@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::shelf::{Committed, Removal, Shelf, ShelfWriter, Upload};
 use crate::content::Body;
 use crate::error::{Error, Result};
+use crate::image::Addresses;
 use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, Manifest, Tag};
 
@@ -101,6 +102,24 @@ impl Shelf for MemoryShelf {
         })();
         let range = range.ok_or_else(|| Error::failed(format!("{digest} has no {length} bytes from {offset} on")))?;
         Ok(Body::full(bytes.slice(range)))
+    }
+
+    fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.lock().bytes.get(digest).map(|bytes| bytes.len() as u64)
+    }
+
+    fn addresses(&self) -> Result<Addresses> {
+        let content = self.lock();
+        let mut found = Addresses::default();
+        for (name, repository) in &content.repositories {
+            for kept in repository.manifests.values() {
+                let bytes = content.bytes(&kept.descriptor.digest)?;
+                let manifest = Manifest::parse(&kept.descriptor.media_type, &bytes);
+                let manifest = manifest.map_err(|error| Error::failed(error.to_string()))?;
+                found.add_manifest(name, &manifest, |blob| content.bytes.contains_key(&blob.digest));
+            }
+        }
+        Ok(found)
     }
 
     fn writer(&self) -> Option<&dyn ShelfWriter> {

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Shelf, serve};
+use super::{Foreign, Serving, Shelf, serve_with};
 use crate::error::{Context, Error, Result};
 
 /// A registry that runs as a task of the current runtime. Dropped, it is told to stop and not waited for.
@@ -25,10 +25,15 @@ impl Running {
 
     /// Serves `shelf` in plain HTTP at `address`; port 0 takes a free one.
     pub async fn start_at(address: SocketAddr, shelf: Arc<dyn Shelf>) -> Result<Self> {
+        Self::start_with(address, Serving { shelf, foreign: Foreign::default(), certificate: None }).await
+    }
+
+    /// Serves at `address` what `serving` says; port 0 takes a free one.
+    pub async fn start_with(address: SocketAddr, serving: Serving) -> Result<Self> {
         let listener = TcpListener::bind(address).await.while_(|| format!("listen on {address}"))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, shelf, async {
+        let task = tokio::spawn(serve_with(listener, serving, async {
             // Also when the handle was dropped.
             let _ = stopped.await;
         }));

@@ -11,11 +11,12 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::fault::{Code, Fault};
+use super::foreign::Foreign;
 use super::path::{self, Endpoint, PathFault};
 use super::query::Query;
 use super::sessions::{IDLE_MAX, Sessions};
 use super::shelf::{Shelf, ShelfWriter};
-use super::{blobs, lists, manifests, stream, uploads};
+use super::{blobs, foreign, lists, manifests, stream, uploads};
 use crate::error::{Error, Result};
 
 /// Says that this is a registry; old Docker clients look for it (Docker Registry HTTP API V2, "API Version Check").
@@ -33,13 +34,15 @@ pub(super) struct Server {
     pub sessions: Arc<Sessions>,
     /// A permit for each blob that may be on its way to a client.
     pub bodies: Arc<Semaphore>,
+    /// What is answered under other addresses than those of a registry.
+    pub foreign: Foreign,
 }
 
 impl Server {
     /// Serves `shelf`; nothing is in flight.
     pub fn new(shelf: Arc<dyn Shelf>) -> Self {
         let sessions = Arc::new(Sessions::new(IDLE_MAX));
-        Server { shelf, sessions, bodies: Arc::new(Semaphore::new(BODIES_MAX)) }
+        Server { shelf, sessions, bodies: Arc::new(Semaphore::new(BODIES_MAX)), foreign: Foreign::default() }
     }
 
     /// Asks the shelf, on a thread that may block.
@@ -81,6 +84,9 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// Answers one request.
 pub(super) async fn dispatch(State(server): State<Arc<Server>>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
+    if let Some(response) = foreign::answer(&server, &parts).await {
+        return response;
+    }
     let answer = match endpoint(&parts) {
         Ok(endpoint) => answer(&server, endpoint, &parts, &mut body).await,
         Err(fault) => Err(fault),

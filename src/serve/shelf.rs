@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::content::Body;
 use crate::error::Result;
+use crate::image::Addresses;
 use crate::oci::Name;
 use crate::oci::{Descriptor, Digest, Tag};
 
@@ -37,6 +38,17 @@ pub trait Shelf: Send + Sync + 'static {
     /// Opens `length` bytes of a blob that [`Shelf::blob`] found, from byte `offset` on. The range lies
     /// within the blob. Returns at once: what produces the bytes is a task or thread of its own.
     fn open(&self, digest: &Digest, offset: u64, length: u64) -> Result<Body>;
+
+    /// The size of content that it can open, in whatever repository that is; `None` when it does not have it, or does not know.
+    fn size_of(&self, digest: &Digest) -> Option<u64> {
+        let _ = digest;
+        None
+    }
+
+    /// The `urls` of everything that it shows, for `serve --foreign`. None where it does not look.
+    fn addresses(&self) -> Result<Addresses> {
+        Ok(Addresses::default())
+    }
 
     /// The way to put content in; `None` when the shelf is read-only.
     fn writer(&self) -> Option<&dyn ShelfWriter> {

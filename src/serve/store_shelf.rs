@@ -8,6 +8,7 @@ use super::shown::Shown;
 use super::{Committed, Removal, Shelf, ShelfWriter, Upload};
 use crate::content::Body;
 use crate::error::{Error, Result, Side};
+use crate::image::Addresses;
 use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
 use crate::store::records::Name as Pushed;
 use crate::store::{self, Store};
@@ -24,34 +25,13 @@ impl StoreShelf {
     /// over, with a warning: a registry without one image is of more use than none.
     pub fn new(store: Arc<Store>, writable: bool) -> Result<Self> {
         let mut shown = Shown::default();
-        for stream in store.catalog().streams()? {
-            let run = match store.latest_run(&stream) {
-                Ok(Some(run)) => run,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, stream, "a stream is not served");
-                    continue;
-                }
-            };
-            for entry in run.images.iter().filter(|entry| entry.problem.is_none()) {
-                match store.image(&entry.image) {
-                    Ok(image) => shown.add_image(&image, &entry.tags, |descriptor| store.manifest(descriptor))?,
-                    Err(error) => tracing::warn!(%error, repository = entry.repository, "an image is not served"),
-                }
-            }
-        }
-        for name in store.names()? {
-            let Pushed { repository, tag, descriptor } = match name {
-                Ok(name) => name,
-                Err(error) => {
-                    tracing::warn!(%error, "what was pushed under a name is not served");
-                    continue;
-                }
-            };
-            match store.manifest(&descriptor) {
-                Ok(manifest) => shown.add(&repository, tag.as_ref(), &descriptor, &manifest),
-                Err(error) => tracing::warn!(%error, repository, "a manifest that was pushed is not served"),
-            }
+        let mut damaged =
+            store.each_latest(|image, tags| shown.add_image(image, tags, |descriptor| store.manifest(descriptor)))?;
+        damaged.extend(store.each_pushed(|name, manifest| {
+            shown.add(&name.repository, name.tag.as_ref(), &name.descriptor, manifest);
+        })?);
+        for error in damaged {
+            tracing::warn!(%error, "this is not served");
         }
         Ok(StoreShelf { store, shown: RwLock::new(shown), writable })
     }
@@ -95,6 +75,14 @@ impl Shelf for StoreShelf {
 
     fn open(&self, digest: &Digest, offset: u64, length: u64) -> Result<Body> {
         self.store.body(digest, offset, offset.saturating_add(length))
+    }
+
+    fn size_of(&self, digest: &Digest) -> Option<u64> {
+        self.store.size_of(digest)
+    }
+
+    fn addresses(&self) -> Result<Addresses> {
+        self.store.addresses()
     }
 
     fn writer(&self) -> Option<&dyn ShelfWriter> {

@@ -8,6 +8,7 @@
 //! they rename a file there after its digest was checked. What is in the store is what lies there; the catalog only remembers more.
 
 mod ingest;
+mod latest;
 mod listing;
 mod medium;
 pub mod records;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["plan"],
     &["pull"],
     &["export"],
@@ -10,6 +10,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["replay"],
     &["inspect"],
     &["serve"],
+    &["client-config"],
     &["login", "check"],
     &["key", "generate"],
     &["probe"],

@@ -9,6 +9,7 @@ mod command_line;
 mod credentials;
 mod engines;
 mod foreign;
+mod foreign_hosts;
 mod journey;
 mod later;
 mod loading;

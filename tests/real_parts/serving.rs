@@ -14,7 +14,12 @@ async fn a_store_and_a_bundle_are_registries() {
         return;
     }
     let repository = format!("{}/debian/busybox", source.host().replace(':', "_"));
-    let arguments: [&[&str]; 2] = [&["store"], &[&bundle, "--key", "keys/exporter.pub"]];
+    // Several are one; so are parts of one bundle.
+    let arguments: [&[&str]; 3] = [
+        &["store"],
+        &[&bundle, "--key", "keys/exporter.pub"],
+        &["store", &bundle, &bundle, "--key", "keys/exporter.pub", "--foreign"],
+    ];
     for arguments in arguments {
         let serving = machine.serve(arguments).await;
         let reader = Reader::new(&serving.url(), &repository);
@@ -69,5 +74,23 @@ async fn a_bundle_of_a_stranger_is_not_served() {
     let ran = machine.run_to(5, &["serve", &bundle, "--key", "keys/other.pub", "--listen", "127.0.0.1:0"]).await;
     assert!(ran.err.contains("signature") || ran.err.contains("signed"), "{}", ran.err);
     machine.run_to(2, &["serve", &bundle, "--listen", "127.0.0.1:0"]).await;
-    machine.run_to(2, &["serve", "store", "--listen", "0.0.0.0:0"]).await;
+    let mistakes: [(&[&str], &str); 6] = [
+        (&["store", "--listen", "0.0.0.0:0"], "--tls-cert"),
+        (&["store", "--tls-cert", "server.pem"], "--tls-key"),
+        (&["store", "--tls-cert", "gone.pem", "--tls-key", "gone.pem"], "gone.pem"),
+        (&["store", &bundle, "--writable"], "one store"),
+        (&[&bundle, "--writable"], "name a store"),
+        (&["gone"], "is no store"),
+    ];
+    for (arguments, said) in mistakes {
+        let ran = machine.run_to(2, &[&["serve"], arguments].concat()).await;
+        assert!(ran.err.contains(said), "{arguments:?}: {}", ran.err);
+    }
+    let Some(ca) = support::Authority::new() else { return };
+    let server = ca.server("IP:127.0.0.1");
+    let (certificate, key) = (server.certificate.to_str().unwrap(), server.key.to_str().unwrap());
+    let tls = ["--tls-cert", certificate, "--tls-key", key];
+    let open = [&["serve", "pushed", "--writable", "--listen", "0.0.0.0:0"], &tls[..]].concat();
+    let ran = machine.run_to(2, &open).await;
+    assert!(ran.err.contains("anybody could push there"), "{}", ran.err);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod conformance;
+mod foreign;
 mod pull;
 mod push;
 mod refusals;

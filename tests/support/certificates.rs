@@ -38,6 +38,11 @@ impl Authority {
         Some(authority)
     }
 
+    /// The folder of `ca.pem` and `ca.key`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its own certificate.
     pub fn certificate(&self) -> PathBuf {
         self.path("ca.pem")

@@ -6,8 +6,14 @@ use std::process::{Output, Stdio};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use super::enclave::{Enclave, Nsenter};
+
 /// A home for skopeo and podman; removed when dropped.
-pub struct Clients(TempDir);
+pub struct Clients {
+    home: TempDir,
+    /// Where the two are started; `None` for this machine.
+    within: Option<Nsenter>,
+}
 
 impl Default for Clients {
     fn default() -> Self {
@@ -38,17 +44,22 @@ impl Clients {
         for folder in ["tmp", "run", "root"] {
             std::fs::create_dir(home.path().join(folder)).unwrap();
         }
-        Clients(home)
+        Clients { home, within: None }
+    }
+
+    /// A new home for clients in an enclave.
+    pub fn within(enclave: &Enclave) -> Self {
+        Clients { within: Some(enclave.enter()), ..Self::new() }
     }
 
     /// A folder that is removed with the clients.
     pub fn folder(&self) -> &Path {
-        self.0.path()
+        self.home.path()
     }
 
     /// Runs skopeo. `--policy` and the like come before its subcommand, as in `["copy", …]` they need not be given.
     pub async fn skopeo(&self, arguments: &[&str]) -> Output {
-        let policy = self.0.path().join("config/containers/policy.json");
+        let policy = self.home.path().join("config/containers/policy.json");
         let mut command = self.command("skopeo");
         command.arg("--policy").arg(policy).args(arguments);
         command.output().await.unwrap()
@@ -70,8 +81,8 @@ impl Clients {
     }
 
     fn command(&self, tool: &str) -> Command {
-        let home = self.0.path();
-        let mut command = Command::new(tool);
+        let home = self.home.path();
+        let mut command = self.within.as_ref().map_or_else(|| Command::new(tool), |enclave| enclave.command(tool));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -1,13 +1,15 @@
 //! [`Containerd`]: a private containerd (Debian's) and `ctr`, the command line that comes with it.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::confined::Confined;
+use super::enclave::{Enclave, Nsenter};
 
 /// How long the daemon may take to answer. It takes a fraction of a second on a machine that does nothing else.
 const STARTING_MAX: Duration = Duration::from_secs(60);
@@ -18,13 +20,38 @@ const SNAPSHOTTER: &str = "native";
 /// A running containerd with content of its own; dropped, it is killed, and its content is removed.
 pub struct Containerd {
     // Before the folder: what it writes there has to end first.
-    daemon: Confined,
+    daemon: Daemon,
     folder: TempDir,
+    within: Option<Nsenter>,
+}
+
+/// Where the daemon runs.
+enum Daemon {
+    Confined(Confined),
+    Within(Child),
+}
+
+impl Daemon {
+    fn ended(&mut self) -> bool {
+        match self {
+            Daemon::Confined(daemon) => daemon.ended(),
+            Daemon::Within(daemon) => daemon.try_wait().unwrap().is_some(),
+        }
+    }
 }
 
 impl Containerd {
     /// Starts one; `None` when the test is to be skipped.
     pub async fn start() -> Option<Self> {
+        Self::start_in(None).await
+    }
+
+    /// Starts one in an enclave; `None` when the test is to be skipped.
+    pub async fn within(enclave: &Enclave) -> Option<Self> {
+        Self::start_in(Some(enclave.enter())).await
+    }
+
+    async fn start_in(within: Option<Nsenter>) -> Option<Self> {
         if !super::have(&["containerd", "ctr"]) || !Confined::possible() {
             return None;
         }
@@ -39,8 +66,16 @@ impl Containerd {
         );
         std::fs::write(path("config.toml"), config).unwrap();
         let arguments = ["--config".to_owned(), path("config.toml")];
-        let daemon = Confined::start("containerd", &arguments, folder.path(), &folder.path().join("log"));
-        let mut containerd = Containerd { daemon, folder };
+        let log = folder.path().join("log");
+        let daemon = match &within {
+            None => Daemon::Confined(Confined::start("containerd", &arguments, folder.path(), &log)),
+            Some(enclave) => {
+                let mut command = enclave.command("containerd");
+                command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+                Daemon::Within(command.stderr(File::create(&log).unwrap()).spawn().unwrap())
+            }
+        };
+        let mut containerd = Containerd { daemon, folder, within };
         containerd.answering().await;
         Some(containerd)
     }
@@ -56,7 +91,7 @@ impl Containerd {
 
     /// Runs `ctr` with these arguments.
     pub async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("ctr");
+        let mut command = self.within.as_ref().map_or_else(|| Command::new("ctr"), |enclave| enclave.command("ctr"));
         command
             .arg("--address")
             .arg(self.folder.path().join("socket"))
@@ -77,6 +112,12 @@ impl Containerd {
     /// Pulls and unpacks one platform from a registry without TLS.
     pub async fn pull(&self, platform: &str, reference: &str) -> Output {
         let options = ["--plain-http", "--snapshotter", SNAPSHOTTER, "--platform", platform];
+        self.run(&[&["images", "pull"], &options[..], &[reference]].concat()).await
+    }
+
+    /// Pulls and unpacks one platform from a registry that the folder of `hosts.toml` files describes.
+    pub async fn pull_by(&self, hosts: &str, platform: &str, reference: &str) -> Output {
+        let options = ["--hosts-dir", hosts, "--snapshotter", SNAPSHOTTER, "--platform", platform];
         self.run(&[&["images", "pull"], &options[..], &[reference]].concat()).await
     }
 
