@@ -227,8 +227,10 @@ impl Endpoint {
 
     async fn follow(&self, call: &Call, authorization: Option<&HeaderValue>) -> Result<Reply, Trouble> {
         let mut url = call.url.clone();
+        let mut foreign = false;
         for _ in 0..=REDIRECTS_MAX {
-            let foreign = !same_origin(&url, &call.url);
+            // Also on the way back: the path there was chosen by somebody else.
+            foreign |= !same_origin(&url, &call.url);
             // Credentials are for the host that was asked, and never go further (OCI distribution specification).
             let authorization = authorization.filter(|_| !foreign);
             let response = self.send(call, url.clone(), authorization).await?;

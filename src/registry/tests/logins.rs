@@ -90,6 +90,30 @@ async fn no_login_follows_a_redirect_and_no_other_host_can_ask_for_one() {
 }
 
 #[tokio::test]
+async fn a_login_is_not_shown_at_a_path_that_another_host_chose() {
+    // The registry's own address, by way of the other one.
+    let there = Server::start(|seen| {
+        let back = format!("{}/v2/other/secrets", seen.target.trim_start_matches("/?"));
+        reply(307, &[("location", &back)], "")
+    })
+    .await;
+    let elsewhere = there.url("");
+    let server = Server::start(move |seen| match seen.header("authorization") {
+        OLD => {
+            let location = format!("{elsewhere}/?http://{}", seen.header("host"));
+            reply(307, &[("location", &location)], "")
+        }
+        _ => reply(401, &[("www-authenticate", BASIC)], ""),
+    })
+    .await;
+    let file = format!(r#"{{"auths": {{"{}": {{"auth": "bWU6b2xk"}}}}}}"#, server.registry());
+    assert!(remote_as(&server, Credentials::from_json(&file)).tags().await.is_err());
+    let seen = server.seen();
+    let back = seen.iter().find(|seen| seen.target == "/v2/other/secrets").unwrap();
+    assert_eq!(back.header("authorization"), "");
+}
+
+#[tokio::test]
 async fn a_token_server_sees_the_login_of_the_registry_that_named_it_and_no_other() {
     let tokens = Server::start(|_| good()).await;
     let realm = format!(r#"Bearer realm="{}",service="s""#, tokens.url("/token"));
