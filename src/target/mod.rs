@@ -5,10 +5,12 @@ mod fallback;
 mod ladder;
 mod medium;
 mod probe;
+mod product;
 pub mod profile;
 
 pub use fallback::{Listed, list_referrer};
 pub use ladder::{Rung, put_index};
 pub use medium::{Known, RegistryTarget};
 pub use probe::{probe, scratch};
+pub use product::Product;
 pub use profile::{Profile, TakesSparse};
