@@ -15,6 +15,7 @@ mod login_check;
 mod network;
 mod probe;
 mod serving;
+mod signed;
 mod silent;
 mod statuses;
 mod strict;
