@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod layouts;
+mod matrix;
 mod probing;
 mod registries;
 mod serving;

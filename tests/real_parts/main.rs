@@ -12,6 +12,7 @@ mod journey;
 mod later;
 mod loading;
 mod login_check;
+mod matrix;
 mod network;
 mod probe;
 mod serving;
