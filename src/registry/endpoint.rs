@@ -12,6 +12,7 @@ use reqwest::{Method, Request, Response, StatusCode};
 use url::Url;
 
 use super::answer::{ANSWER_SIZE_MAX, Answer};
+use super::appearance::Appearance;
 use super::auth::Authority;
 use super::budget::{OnTheWay, Pulls};
 use super::health::{Health, Probe};
@@ -19,6 +20,7 @@ use super::limits::{Held, Lane, Turn};
 use super::retry::Trouble;
 use super::scope::Scope;
 use super::transport::{Transport, host_of, is_loopback, read_body};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -44,6 +46,8 @@ pub(super) struct Endpoint {
     pub pulls: Pulls,
     /// Whether the registry has the referrers API, once that was found out.
     pub referrers_api: Mutex<Option<bool>>,
+    /// What it lets be seen of what it is, once that was looked at.
+    pub appearance: OnceCell<Appearance>,
 }
 
 /// A request without a streamed body: it can be sent again.
@@ -59,6 +63,8 @@ pub(super) struct Call {
     pub scope: Scope,
     /// Whether registries that count pulls count this.
     pub is_pull: bool,
+    /// Codes that are the last word on this call also where they come with a 500, which is otherwise tried again.
+    pub last_words: &'static [&'static str],
 }
 
 /// How a registry answered, when it did.
@@ -85,12 +91,16 @@ struct Reply {
 impl Call {
     pub fn new(method: Method, url: Url, path: &str, scope: Scope) -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Call { method, url, headers, body, path: path.to_owned(), scope, is_pull: false }
+        Call { method, url, headers, body, path: path.to_owned(), scope, is_pull: false, last_words: &[] }
     }
 
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
+    }
+
+    fn is_answered_by(&self, answer: &Answer) -> bool {
+        answer.status == 500 && self.last_words.iter().any(|code| answer.has_code(code))
     }
 }
 
@@ -107,6 +117,7 @@ impl Endpoint {
             health: Arc::new(health),
             pulls,
             referrers_api: Mutex::default(),
+            appearance: OnceCell::new(),
         }
     }
 
@@ -252,9 +263,17 @@ impl Endpoint {
         let answer = self.refusal(&call.path, response).await;
         match answer.status {
             401 => Err(answer.into_trouble()),
+            _ if call.is_answered_by(&answer) => Ok(Outcome::Bad(answer)),
             _ if answer.is_passing() => Err(answer.into_trouble()),
             _ => Ok(Outcome::Bad(answer)),
         }
+    }
+
+    /// The headers with which anybody is answered who shows no login. Asked once.
+    pub async fn headers_for_anybody(&self, call: &Call) -> Result<HeaderMap, Trouble> {
+        let _entered = self.enter(call).await?;
+        let mut response = self.send(call, call.url.clone(), None).await?;
+        Ok(std::mem::take(response.headers_mut()))
     }
 
     async fn refusal(&self, path: &str, mut response: Response) -> Answer {

@@ -28,6 +28,11 @@ pub enum Put {
     Refused(Answer),
 }
 
+/// Codes with which registries refuse an index whose children they do not have. There is no common one: distribution and
+/// Docker Hub, Nexus, zot and Quay, and others each have their own.
+pub const MISSING_CHILD_CODES: &[&str] =
+    &["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN"];
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnType {
@@ -89,11 +94,17 @@ impl Door {
         Ok((Descriptor::new(media_type, digest, body.len() as u64), body))
     }
 
-    pub async fn put_manifest(&self, name: &Name, media_type: &MediaType, bytes: Bytes) -> Result<Put> {
+    pub async fn put_manifest(
+        &self,
+        name: &Name,
+        media_type: &MediaType,
+        bytes: Bytes,
+        last_words: &'static [&'static str],
+    ) -> Result<Put> {
         let kind = HeaderValue::from_str(media_type.as_str())
             .map_err(|_| Error::usage(format!("the media type {media_type} is none that a header takes")))?;
         let mut call = self.manifest_call(Method::PUT, name, Scope::push(&self.path))?.with(CONTENT_TYPE, kind);
-        call.body = bytes;
+        (call.body, call.last_words) = (bytes, last_words);
         match self.ask(&call).await? {
             Outcome::Good(response) => Ok(Put::Accepted { subject: response.headers().contains_key("oci-subject") }),
             Outcome::Bad(answer) if (300..400).contains(&answer.status) => Err(answer.into_error()),

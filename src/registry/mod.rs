@@ -19,6 +19,7 @@
 //! a URL with a query: presigned addresses are secrets.
 
 mod answer;
+mod appearance;
 mod auth;
 mod blobs;
 mod budget;
@@ -45,11 +46,12 @@ mod transport;
 mod upload;
 
 pub use answer::{Answer, Entry};
+pub use appearance::Appearance;
 pub use budget::Budget;
 pub use client::Client;
 pub use credentials::{Credentials, Origin, Place};
 pub use login::{LoginCheck, LoginForm, LoginUsed};
-pub use manifests::Put;
+pub use manifests::{MISSING_CHILD_CODES, Put};
 pub use pull::Pull;
 pub use referrers::{REFERRERS_MAX, Referrers, ReferrersForm};
 pub use remote::Remote;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::endpoint::{Call, Endpoint, Outcome};
 use super::retry::{Patience, Retry, Trouble};
 use super::transport::read_body;
-use super::{Answer, Put, Referrers, ReferrersForm};
+use super::{Answer, MISSING_CHILD_CODES, Put, Referrers, ReferrersForm};
 use crate::content::Body;
 use crate::error::{Context, Error, Result, Side};
 use crate::oci::Name;
@@ -78,8 +78,16 @@ impl Remote {
 
     /// Puts a manifest. A refusal is a value here, for what it means depends on what was meant to be left out.
     pub async fn put_manifest(&self, name: &Name, media_type: &MediaType, bytes: Bytes) -> Result<Put> {
-        let asked = self.own.put_manifest(name, media_type, bytes).await;
+        let asked = self.own.put_manifest(name, media_type, bytes, &[]).await;
         self.tell(asked, || format!("put manifest {}", name.within(&self.repository)))
+    }
+
+    /// Puts an index of which children are missing on purpose. What is otherwise taken for a store behind the registry that
+    /// has trouble, a 500 that knows no such blob, is a refusal then.
+    pub async fn put_sparse_index(&self, digest: &Digest, media_type: &MediaType, bytes: Bytes) -> Result<Put> {
+        let name = Name::from(*digest);
+        let asked = self.own.put_manifest(&name, media_type, bytes, MISSING_CHILD_CODES).await;
+        self.tell(asked, || format!("put index {}", name.within(&self.repository)))
     }
 
     /// Deletes a manifest, or a tag where the registry knows how; `false` when it was not there.

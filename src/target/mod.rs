@@ -6,6 +6,7 @@ mod foreign;
 mod ladder;
 mod medium;
 mod probe;
+mod product;
 pub mod profile;
 
 pub use fallback::{Listed, list_referrer};
@@ -13,4 +14,5 @@ pub use foreign::allow_line;
 pub use ladder::{Rung, put_index};
 pub use medium::{Known, RegistryTarget};
 pub use probe::{probe, scratch};
+pub use product::Product;
 pub use profile::{Profile, TakesSparse};

@@ -1,13 +1,15 @@
-//! Other people's tools and registries against sealift: the conformance suite, crane, regctl, oras, distribution 3 and
-//! olareg.
+//! Other people's tools and registries against sealift: the conformance suite, crane, regctl, oras, cosign,
+//! distribution 3 and olareg.
 //! `tests/interop` builds them and runs this; without it, each test says that it was skipped and passes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests fail loudly")]
 
 mod layouts;
+mod matrix;
 mod probing;
 mod registries;
 mod serving;
+mod signatures;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;

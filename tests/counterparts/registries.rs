@@ -106,14 +106,14 @@ async fn olareg_takes_a_sparse_index_with_stubs() {
 }
 
 /// A running olareg; killed when dropped.
-struct Olareg {
+pub struct Olareg {
     process: Child,
-    host: String,
+    pub host: String,
 }
 
 impl Olareg {
     /// `None` when the test is to be skipped.
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let mut command = Command::new(counterpart("olareg")?);
         command.args(["serve", "--addr", "127.0.0.1", "--port", "0", "--store-type", "mem"]);
         let mut olareg = Olareg { process: command.spawn().unwrap(), host: String::new() };
@@ -128,7 +128,7 @@ impl Olareg {
         Some(olareg)
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.host)
     }
 }

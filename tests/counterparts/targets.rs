@@ -4,9 +4,9 @@ use super::support::Settings;
 use super::*;
 
 /// Distribution 3 checks the children of an index unless it is told not to; that is its only help.
-const SPARSE_ALLOWED: &str = "validation:\n  manifests:\n    indexes:\n      platforms: none";
+pub const SPARSE_ALLOWED: &str = "validation:\n  manifests:\n    indexes:\n      platforms: none";
 
-async fn distribution(sections: &str) -> Option<DockerRegistry> {
+pub async fn distribution(sections: &str) -> Option<DockerRegistry> {
     let program = Some(counterpart("registry")?);
     DockerRegistry::start_with(Settings { program, sections: sections.to_owned(), ..Settings::default() }).await
 }
@@ -44,7 +44,12 @@ async fn distribution_3_refuses_it_otherwise_and_the_help_names_the_setting() {
     let text = report["problem"]["text"].as_str().unwrap();
     assert!(text.contains("400 MANIFEST_BLOB_UNKNOWN") && text.contains(&carried.child("arm64").to_string()), "{text}");
     let help = report["problem"]["help"].as_str().unwrap();
-    assert!(help.contains("validation.manifests.indexes.platforms: none"), "{help}");
+    assert!(
+        help.contains(
+            "this is distribution: as 3.x it has a setting: set validation.manifests.indexes.platforms: none"
+        ),
+        "{help}"
+    );
     let reader = Reader::new(&target.url(), &format!("mirror/{}", carried.repository()));
     assert_eq!(reader.tags().await, Vec::<String>::new());
 }

@@ -26,6 +26,9 @@ const REPOSITORY: &str = "team/app";
 /// The bytes of the large blob where not all depends on it.
 const LAYER: usize = 8_000;
 
+/// A refusal that comes with any status.
+const DENIED: &str = r#"{"errors":[{"code":"UNKNOWN"},{"code":"DENIED","message":"requested access is denied"}]}"#;
+
 /// What stands behind the proxy.
 enum Behind {
     Embedded(Running),

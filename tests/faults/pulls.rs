@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use sealift::Side;
 use sealift::oci::{Descriptor, Digest};
+use sealift::registry::Client;
 use sealift::spec::MirrorSpec;
 use sealift::store::{Access, Store};
 use tempfile::TempDir;
 
 use super::Which::{Layer, Of, Rest};
 use super::support::faults::{Passed, any, blob, head, manifest};
-use super::support::journey::{fetch, spec_of};
+use super::support::journey::{fetch_with, impatient_client, quick_client, spec_of};
 use super::support::sound::snapshot;
 use super::support::{push_sample, quick_folder};
 use super::*;
@@ -22,6 +24,8 @@ pub struct Pulls {
     pub layer: Descriptor,
     spec: MirrorSpec,
     expected: BTreeMap<String, Digest>,
+    /// Makes the client for the proxy.
+    client: fn(Side, &str) -> Client,
 }
 
 impl Pulls {
@@ -31,7 +35,14 @@ impl Pulls {
         let faults = Faults::with_tokens(&behind.host()).await;
         let spec = spec_of(&faults.host(), &[(REPOSITORY, "1")]);
         let layer = layer_of(&image);
-        let mut pulls = Pulls { _behind: behind, faults, layer, spec, expected: BTreeMap::new() };
+        let mut pulls = Pulls {
+            _behind: behind,
+            faults,
+            layer,
+            spec,
+            expected: BTreeMap::new(),
+            client: |side, _| quick_client(side),
+        };
         let (expected, passed) = pulls.pull("undisturbed", &[]).await;
         assert!(expected.len() >= 10, "{expected:?}");
         assert_eq!(passed.iter().filter(|passed| passed.down == pulls.layer.size).count(), 1);
@@ -46,11 +57,11 @@ impl Pulls {
         let folder: TempDir = quick_folder();
         let store = Arc::new(Store::open(&folder.path().join("store"), Access::Writer).unwrap());
         for kind in before {
-            let fetched = fetch(&self.spec, &store).await;
+            let fetched = fetch_with((self.client)(Side::Source, &self.faults.host()), &self.spec, &store).await;
             let found: Vec<Kind> = fetched.complaints.iter().map(|complaint| complaint.kind).collect();
             assert_eq!(found, [*kind], "{name}: {:?}", fetched.complaints);
         }
-        let fetched = fetch(&self.spec, &store).await;
+        let fetched = fetch_with((self.client)(Side::Source, &self.faults.host()), &self.spec, &store).await;
         assert!(fetched.complaints.is_empty(), "{name}: {:?}", fetched.complaints);
         assert!(fetched.report.failed.is_empty(), "{name}: {:?}", fetched.report.failed);
         (snapshot(&folder.path().join("store/blobs")), self.faults.passed())
@@ -97,6 +108,21 @@ const ROWS: &[Row] = &[
         faults: &[(Layer, 1, Fault::Cut(5_000)), (Rest, 1, Fault::Answer(416, None))],
         before: &[],
     },
+    Row { name: "429, until a date", faults: &[(Of(any), 1, Fault::AnswerUntil(429, 1))], before: &[] },
+    Row { name: "503, until a date that is over", faults: &[(Of(blob), 4, Fault::AnswerUntil(503, -60))], before: &[] },
+    Row { name: "425", faults: &[(Of(any), 4, Fault::Answer(425, None))], before: &[] },
+    Row { name: "520 of blobs", faults: &[(Of(blob), 4, Fault::Answer(520, None))], before: &[] },
+    // Once, and not again: a refusal, whatever its status.
+    Row {
+        name: "DENIED inside of a 500, for manifests",
+        faults: &[(Of(head), 1, Fault::Refuse(500, DENIED)), (Of(manifest), 1, Fault::Refuse(500, DENIED))],
+        before: &[Kind::Failed],
+    },
+    Row {
+        name: "DENIED inside of a 500, for blobs",
+        faults: &[(Layer, 1, Fault::Refuse(500, DENIED))],
+        before: &[Kind::Failed],
+    },
     Row { name: "the token expires", faults: &[(Of(any), 1, Fault::Expire)], before: &[] },
     Row { name: "the token expires before a manifest", faults: &[(Of(manifest), 1, Fault::Expire)], before: &[] },
     Row { name: "the token expires before a blob", faults: &[(Of(blob), 1, Fault::Expire)], before: &[] },
@@ -138,11 +164,39 @@ const ROWS: &[Row] = &[
     },
 ];
 
+/// Lines that stand still for ever, for a client to which a second is that.
+const STALLS: &[Row] = &[
+    Row { name: "blobs stand still for ever", faults: &[(Layer, 2, Fault::Stall(5_000))], before: &[] },
+    Row { name: "manifests stand still for ever", faults: &[(Of(manifest), 1, Fault::Stall(100))], before: &[] },
+    Row {
+        name: "answers never come",
+        faults: &[(Of(head), 1, Fault::Silence), (Layer, 1, Fault::Silence)],
+        before: &[],
+    },
+];
+
 async fn all(behind: Behind) {
     let pulls = Pulls::new(behind, LAYER).await;
     for row in ROWS {
         row.tell(&pulls.faults, &pulls.layer);
         pulls.disturbed(row.name, row.before).await;
+    }
+}
+
+async fn stalls(behind: Behind) {
+    let mut pulls = Pulls::new(behind, LAYER).await;
+    pulls.client = impatient_client;
+    for row in STALLS {
+        row.tell(&pulls.faults, &pulls.layer);
+        pulls.disturbed(row.name, row.before).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_stands_still_is_given_up_after_the_configured_time() {
+    stalls(Behind::embedded().await).await;
+    if let Some(behind) = Behind::distribution().await {
+        stalls(behind).await;
     }
 }
 

@@ -9,6 +9,7 @@ use sealift::content::Limits;
 use sealift::export::{ExportOptions, export};
 use sealift::monitor::Silent;
 use sealift::oci::{Digest, Repository};
+use sealift::registry::Client;
 use sealift::replay::{Destination, replay};
 use sealift::sample::seed;
 use sealift::serve::ShelfWriter;
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 
 use super::Which::{Layer, Of};
 use super::support::faults::{Passed, any, head, put, session, upload};
-use super::support::journey::{fetch, quick_client, spec_of};
+use super::support::journey::{fetch, impatient_client, quick_client, spec_of};
 use super::support::{Reader, quick_folder};
 use super::*;
 
@@ -36,6 +37,8 @@ pub struct Replays {
     expected: BTreeMap<String, bool>,
     /// Blobs on their way at the same time.
     at_once: usize,
+    /// Makes the client for the proxy.
+    client: fn(Side, &str) -> Client,
     /// How many replays there were: each has a prefix.
     number: AtomicUsize,
     folder: TempDir,
@@ -48,7 +51,9 @@ impl Replays {
         let faults = Faults::with_tokens(&behind.host()).await;
         let (layer, expected, number) = (layer_of(&image), BTreeMap::new(), AtomicUsize::new(0));
         let at_once = Limits::default().concurrent_blobs;
-        let mut replays = Replays { behind, faults, layer, image, bundle, key, expected, at_once, number, folder };
+        let client: fn(Side, &str) -> Client = |side, _| quick_client(side);
+        let mut replays =
+            Replays { behind, faults, layer, image, bundle, key, expected, at_once, client, number, folder };
         let (expected, passed) = replays.replay("undisturbed", &[]).await;
         assert!(expected.values().filter(|there| **there).count() >= 10, "{expected:?}");
         assert_eq!(passed.iter().filter(|passed| passed.up == replays.layer.size).count(), 1);
@@ -68,7 +73,7 @@ impl Replays {
             );
             let host = self.faults.host();
             let destination = Destination {
-                client: quick_client(Side::Target),
+                client: (self.client)(Side::Target, &self.faults.host()),
                 name: Box::new(move |source| {
                     let name: Result<Repository, _> = format!("{host}/n{number}/{}", source.path()).parse();
                     name.map_err(|error| Error::failed(error.to_string()))
@@ -146,6 +151,21 @@ const ROWS: &[Row] = &[
     Row { name: "sessions come twice", faults: &[(Of(session), 2, Fault::Repeat)], before: &[] },
     Row { name: "429", faults: &[(Of(any), 4, Fault::Answer(429, None))], before: &[] },
     Row { name: "429, in a second", faults: &[(Of(session), 1, Fault::Answer(429, Some(1)))], before: &[] },
+    Row { name: "429, until a date", faults: &[(Of(session), 1, Fault::AnswerUntil(429, 1))], before: &[] },
+    Row { name: "503, until a date that is over", faults: &[(Of(put), 4, Fault::AnswerUntil(503, -60))], before: &[] },
+    Row { name: "425 of uploads", faults: &[(Layer, 4, Fault::Answer(425, None))], before: &[] },
+    Row { name: "520 of manifests", faults: &[(Of(put), 4, Fault::Answer(520, None))], before: &[] },
+    // Once, and not again: a refusal, whatever its status.
+    Row {
+        name: "DENIED inside of a 500, for manifests",
+        faults: &[(Of(put), 1, Fault::Refuse(500, DENIED))],
+        before: &[Kind::Refused],
+    },
+    Row {
+        name: "DENIED inside of a 500, for sessions",
+        faults: &[(Of(session), 1, Fault::Refuse(500, DENIED))],
+        before: &[Kind::Failed],
+    },
     Row { name: "500 of uploads", faults: &[(Layer, 4, Fault::Answer(500, None))], before: &[] },
     Row { name: "502 of manifests", faults: &[(Of(put), 4, Fault::Answer(502, None))], before: &[] },
     Row { name: "503 of sessions", faults: &[(Of(session), 4, Fault::Answer(503, Some(0)))], before: &[] },
@@ -169,6 +189,12 @@ const ROWS: &[Row] = &[
     },
 ];
 
+/// Lines that stand still for ever, for a client to which a second is that.
+const STALLS: &[Row] = &[
+    Row { name: "answers to sessions never come", faults: &[(Of(session), 1, Fault::Silence)], before: &[] },
+    Row { name: "answers to manifests never come", faults: &[(Of(put), 1, Fault::Silence)], before: &[] },
+];
+
 async fn all(behind: Behind) {
     let mut replays = Replays::new(behind, LAYER).await;
     // A request that has just learnt which token is wanted meets no token that has expired since: it tries only once more.
@@ -188,5 +214,22 @@ async fn whatever_is_before_the_embedded_registry() {
 async fn whatever_is_before_distribution() {
     if let Some(behind) = Behind::distribution().await {
         all(behind).await;
+    }
+}
+
+async fn stalls(behind: Behind) {
+    let mut replays = Replays::new(behind, LAYER).await;
+    (replays.at_once, replays.client) = (1, impatient_client);
+    for row in STALLS {
+        row.tell(&replays.faults, &replays.layer);
+        replays.disturbed(row.name, row.before).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_never_comes_is_given_up_after_the_configured_time() {
+    stalls(Behind::embedded().await).await;
+    if let Some(behind) = Behind::distribution().await {
+        stalls(behind).await;
     }
 }

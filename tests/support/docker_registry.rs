@@ -25,6 +25,8 @@ pub struct Settings {
     pub http: String,
     /// Whole sections of YAML; for example `validation: {manifests: {urls: {allow: [".*"]}}}`.
     pub sections: String,
+    /// Variables of its environment.
+    pub environment: &'static [(&'static str, &'static str)],
     /// Where the access log goes (Apache's combined format); nowhere when `None`.
     pub access_log: Option<PathBuf>,
 }
@@ -37,6 +39,7 @@ impl Default for Settings {
             delete: true,
             http: String::new(),
             sections: String::new(),
+            environment: &[],
             access_log: None,
         }
     }
@@ -94,6 +97,7 @@ impl DockerRegistry {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             // Version 3 looks for a collector of traces otherwise.
             .env("OTEL_TRACES_EXPORTER", "none")
+            .envs(settings.environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(File::create(folder.path().join("log")).unwrap())

@@ -31,6 +31,14 @@ pub enum Fault {
     Slow,
     /// The registry is not asked: this status, with `Retry-After` where there is one.
     Answer(u16, Option<u32>),
+    /// The same with a date in `Retry-After`, so many seconds from then on.
+    AnswerUntil(u16, i64),
+    /// The registry is not asked: this status, with a body.
+    Refuse(u16, &'static str),
+    /// The answer's body stands still for ever after so many bytes; the connection stays.
+    Stall(u64),
+    /// The registry gets the request, and its answer never comes; the connection stays.
+    Silence,
     /// The registry never sees `Range`.
     DropRange,
     /// A bit of this byte of the answer's body is another.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sealift::config::Config;
+use sealift::config::{Config, RegistryConfig, Timeouts};
 use sealift::content::Limits;
 use sealift::monitor::Monitor;
 use sealift::oci::{Descriptor, Digest, Manifest, Name};
@@ -52,6 +52,15 @@ pub fn quick_client(side: Side) -> Client {
     client.with_retry(Retry::default().with_base(Duration::ZERO))
 }
 
+/// The same, for which a line to `host` that stands still for a second is a broken one.
+pub fn impatient_client(side: Side, host: &str) -> Client {
+    let timeouts = Timeouts { idle: Duration::from_secs(1), ..Timeouts::default() };
+    let mut config = Config::default();
+    config.registries.insert(host.parse().unwrap(), RegistryConfig { timeouts, ..RegistryConfig::default() });
+    let client = Client::new(&config, Credentials::anonymous(), side).unwrap();
+    client.with_retry(Retry::default().with_base(Duration::ZERO))
+}
+
 /// A spec of the stream `test` that takes linux/amd64 of each repository and tag at `host`.
 pub fn spec_of(host: &str, references: &[(&str, &str)]) -> MirrorSpec {
     let entry = |(repository, tag): &(&str, &str)| {
@@ -73,7 +82,12 @@ pub struct Fetched {
 
 /// Plans and pulls `spec` into `store`, and checks that the store holds no wrong byte.
 pub async fn fetch(spec: &MirrorSpec, store: &Arc<Store>) -> Fetched {
-    let (client, heard) = (quick_client(Side::Source), Heard::default());
+    fetch_with(quick_client(Side::Source), spec, store).await
+}
+
+/// The same with a client of the test's own.
+pub async fn fetch_with(client: Client, spec: &MirrorSpec, store: &Arc<Store>) -> Fetched {
+    let heard = Heard::default();
     let plan = plan(spec, &client, store, &heard).await.unwrap();
     let report = pull(&plan, &Pull::new(client), store, Limits::default(), &heard).await.unwrap();
     assert_store_is_true(store);

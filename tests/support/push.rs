@@ -78,14 +78,21 @@ pub async fn push_sample_through(
     }
 }
 
-struct Pusher<'a> {
+/// Pushes into one repository of a registry.
+pub struct Pusher<'a> {
     client: Client,
     registry: &'a str,
     repository: &'a str,
 }
 
-impl Pusher<'_> {
-    async fn blob(&self, descriptor: &Descriptor, bytes: &Bytes) {
+impl<'a> Pusher<'a> {
+    /// The repository of the registry at this URL.
+    pub fn new(registry: &'a str, repository: &'a str) -> Self {
+        Pusher { client: Client::builder().no_proxy().build().unwrap(), registry, repository }
+    }
+
+    /// A blob, in two requests.
+    pub async fn blob(&self, descriptor: &Descriptor, bytes: &Bytes) {
         let begin: Url = format!("{}/v2/{}/blobs/uploads/", self.registry, self.repository).parse().unwrap();
         let begun = self.client.post(begin.clone()).header("content-length", "0").send().await.unwrap();
         assert_eq!(begun.status(), StatusCode::ACCEPTED);
@@ -97,13 +104,25 @@ impl Pusher<'_> {
         assert_eq!(done.status(), StatusCode::CREATED, "{descriptor:?}");
     }
 
-    /// Whether the registry will list it as a referrer.
+    /// A manifest that has to be taken; whether the registry will list it as a referrer.
     async fn manifest(&self, name: &str, media_type: &MediaType, bytes: &[u8]) -> bool {
+        self.try_manifest(name, media_type, bytes).await.unwrap_or_else(|refusal| panic!("{name}: {refusal}"))
+    }
+
+    /// A manifest: whether the registry will list it as a referrer, or the status and the telling code of its refusal.
+    pub async fn try_manifest(&self, name: &str, media_type: &MediaType, bytes: &[u8]) -> Result<bool, String> {
         let url = format!("{}/v2/{}/manifests/{name}", self.registry, self.repository);
         let put = self.client.put(url).header("content-type", media_type.as_str()).body(bytes.to_vec());
         let done = put.send().await.unwrap();
         let (status, listed) = (done.status(), done.headers().contains_key("oci-subject"));
-        assert_eq!(status, StatusCode::CREATED, "{name}: {}", done.text().await.unwrap());
-        listed
+        if status == StatusCode::CREATED {
+            return Ok(listed);
+        }
+        let body: Value = serde_json::from_slice(&done.bytes().await.unwrap()).unwrap_or_default();
+        let entries = body["errors"].as_array().cloned().unwrap_or_default();
+        let codes: Vec<&str> = entries.iter().filter_map(|entry| entry["code"].as_str()).collect();
+        // The first entries of distribution's refusals may be "UNKNOWN"; the telling one comes later.
+        let code = codes.iter().find(|code| **code != "UNKNOWN").or(codes.first()).unwrap_or(&"");
+        Err(format!("{} {code}", status.as_u16()).trim_end().to_owned())
     }
 }

@@ -53,21 +53,35 @@ impl Reader {
 
     /// What the referrers API lists of a subject.
     pub async fn referrers(&self, subject: &Digest) -> Vec<Digest> {
+        self.try_referrers(subject).await.unwrap_or_else(|| panic!("{}: there is no referrers API", self.base))
+    }
+
+    /// The same; `None` where there is no such API.
+    pub async fn try_referrers(&self, subject: &Digest) -> Option<Vec<Digest>> {
         let answer = self.get(&format!("referrers/{subject}")).await;
-        assert_eq!(answer.status(), 200, "{}: there is no referrers API", self.base);
+        if answer.status() == 404 {
+            return None;
+        }
+        assert_eq!(answer.status(), 200, "{}", self.base);
         let index: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         let digests = index["manifests"].as_array().unwrap().iter().map(|one| one["digest"].as_str().unwrap());
-        digests.map(|digest| digest.parse().unwrap()).collect()
+        Some(digests.map(|digest| digest.parse().unwrap()).collect())
+    }
+
+    /// The bytes of a blob, where it is there; they have its digest.
+    pub async fn blob(&self, digest: &Digest) -> Option<Bytes> {
+        let answer = self.get(&format!("blobs/{digest}")).await;
+        if !answer.status().is_success() {
+            return None;
+        }
+        let bytes = answer.bytes().await.unwrap();
+        assert_eq!(Digest::of(&bytes), *digest);
+        Some(bytes)
     }
 
     /// Whether a blob is there, whole.
     pub async fn has_blob(&self, digest: &Digest) -> bool {
-        let answer = self.get(&format!("blobs/{digest}")).await;
-        let there = answer.status().is_success();
-        if there {
-            assert_eq!(Digest::of(&answer.bytes().await.unwrap()), *digest);
-        }
-        there
+        self.blob(digest).await.is_some()
     }
 
     /// The tags; none for a repository that is not there.

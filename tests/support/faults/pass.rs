@@ -55,6 +55,14 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         let after = after.map(|seconds| ("Retry-After", seconds.to_string()));
         return answer(client, body, status, after.as_slice(), "").await;
     }
+    if let Some(Fault::AnswerUntil(status, seconds)) = fault {
+        let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&until).unwrap();
+        return answer(client, body, status, &[("Retry-After", date)], "").await;
+    }
+    if let Some(Fault::Refuse(status, text)) = fault {
+        return answer(client, body, status, &[], text).await;
+    }
     let mut server = TcpStream::connect(&shared.upstream).await?;
     server.set_nodelay(true)?;
     if up(&mut client, &mut server, head.clone(), body, &fault, &entry).await? == Up::Cut {
@@ -178,6 +186,7 @@ async fn down(mut client: TcpStream, mut server: TcpStream, fault: &Option<Fault
         Some(Fault::LieDigest) => head.set("Docker-Content-Digest", format!("sha256:{}", "5a".repeat(32))),
         Some(Fault::LieLength) => head.set("Content-Length", head.content_length() + 1),
         Some(Fault::LoseAnswer) => return Ok(()),
+        Some(Fault::Silence) => return until_it_hangs_up(client).await,
         _ => {}
     }
     let bytes = head.to_bytes();
@@ -193,6 +202,8 @@ async fn down(mut client: TcpStream, mut server: TcpStream, fault: &Option<Fault
                 tokio::time::sleep(PAUSE).await;
                 PIECE
             }
+            Some(Fault::Stall(stall)) if at == *stall => return until_it_hangs_up(client).await,
+            Some(Fault::Stall(stall)) => usize::try_from(stall - at).unwrap(),
             Some(Fault::Pause(pause)) if at < *pause => usize::try_from(pause - at).unwrap(),
             Some(Fault::Slow) => {
                 tokio::time::sleep(SLOW_PAUSE).await;
@@ -216,6 +227,13 @@ async fn down(mut client: TcpStream, mut server: TcpStream, fault: &Option<Fault
         client.write_all(&piece).await?;
         piece = rest;
     }
+}
+
+/// Says nothing more, for as long as the client waits.
+async fn until_it_hangs_up(mut client: TcpStream) -> io::Result<()> {
+    let mut nothing = [0; 1];
+    while client.read(&mut nothing).await? > 0 {}
+    Ok(())
 }
 
 /// The end of a connection that should have gone on.
