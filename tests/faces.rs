@@ -18,10 +18,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use sealift::content::{Body, Source, Work};
 use sealift::error::{Error, Kind, Result, Side};
+use sealift::monitor::Silent;
 use sealift::oci::{Descriptor, Digest, MediaType, Repository};
 use sealift::sample::{ImageBuilder, SampleImage};
 use sealift::serve::{MemoryShelf, Shelf, router};
-use sealift::target::{Known, RegistryTarget, Rung, put_index};
+use sealift::target::{Known, RegistryTarget, Rung, TakesSparse, probe, put_index, scratch};
 use support::journey::quick_client;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -352,6 +353,16 @@ async fn stubs_that_are_forbidden_or_did_not_come_are_what_is_named_first() {
             assert!(help(&error).contains(words), "{}: {error:?}", face.name);
             assert_eq!(registry.shelf.blob(REPOSITORY, &missing).unwrap(), None, "{}", face.name);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_probe_takes_every_face_for_a_no() {
+    for face in FACES {
+        let registry = Refusing::start(face, left_out(&image()).digest, false).await;
+        let scratch = scratch(&registry.host.parse().unwrap(), "").unwrap();
+        let profile = probe(&quick_client(Side::Target), &scratch, &Silent).await.unwrap();
+        assert_eq!(profile.takes_sparse(), TakesSparse::Not, "{}: {:?}", face.name, profile.sparse_index);
     }
 }
 

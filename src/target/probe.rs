@@ -298,7 +298,13 @@ impl Probe {
     /// Puts a document; what the registry said, where it refuses.
     async fn put(&mut self, remote: &Remote, document: &Document) -> Result<Option<String>> {
         let Document { descriptor, bytes } = document;
-        match remote.put_manifest(&Name::from(descriptor.digest), &descriptor.media_type, bytes.clone()).await? {
+        let (digest, media_type, bytes) = (&descriptor.digest, &descriptor.media_type, bytes.clone());
+        // Of an index, a 500 that knows no such blob is an answer: the same that a replay would get.
+        let answer = match media_type.is_index() {
+            true => remote.put_sparse_index(digest, media_type, bytes).await?,
+            false => remote.put_manifest(&Name::from(*digest), media_type, bytes).await?,
+        };
+        match answer {
             Put::Accepted { .. } => {
                 self.put.push((remote.clone(), descriptor.digest));
                 Ok(None)
