@@ -231,7 +231,8 @@ impl Image {
     }
 
     /// The configs and layers that `manifest`, which parsed as `parsed`, needs in order to be whole: without foreign
-    /// layers that stay behind by decision.
+    /// layers that stay behind by decision. What the manifest does not call foreign never stays behind: the same bytes may be
+    /// listed as an ordinary layer too, and a record may say anything of a config.
     pub fn blobs_of<'a>(&'a self, manifest: &'a Digest, parsed: &'a Manifest) -> impl Iterator<Item = &'a Descriptor> {
         let blobs = match parsed.content {
             Content::Image { .. } => Some(parsed.successors()),
@@ -240,7 +241,10 @@ impl Image {
         let skipped = |layer: &&ForeignLayer| layer.decision == ForeignDecision::Skip && layer.manifest == *manifest;
         let skipped: HashSet<Digest> =
             self.foreign.iter().filter(skipped).map(|layer| layer.descriptor.digest).collect();
-        blobs.into_iter().flatten().filter(move |blob| !skipped.contains(&blob.digest))
+        blobs
+            .into_iter()
+            .flatten()
+            .filter(move |blob| !(blob.media_type.is_foreign_layer() && skipped.contains(&blob.digest)))
     }
 
     /// Its repository.
@@ -289,7 +293,14 @@ impl Image {
     }
 
     /// The configs and layers of everything that is kept, each once. `read` gives the manifests.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`, and [`Kind::Verification`](crate::Kind::Verification) where an index lists a child that is neither
+    /// kept nor left out: the image would pass for whole without it.
     pub fn needed(&self, read: impl Fn(&Descriptor) -> Result<Manifest>) -> Result<Vec<Descriptor>> {
+        let kept = self.kept.iter().map(|child| child.descriptor.digest);
+        let decided: HashSet<Digest> = kept.chain(self.left_out.iter().map(|child| child.descriptor.digest)).collect();
         let mut seen = HashSet::new();
         let mut blobs = Vec::new();
         for (descriptor, part) in self.manifests() {
@@ -297,6 +308,13 @@ impl Image {
                 continue;
             }
             let manifest = read(descriptor)?;
+            if let Some(child) = manifest.children().iter().find(|child| !decided.contains(&child.digest)) {
+                let (index, child) = (descriptor.digest, child.digest);
+                return Err(Error::verification(format!(
+                    "index {index} lists {child}, and nothing was decided about that"
+                ))
+                .help("its record does not belong to its manifests: plan, pull and export it again"));
+            }
             blobs.extend(self.blobs_of(&descriptor.digest, &manifest).filter(|blob| seen.insert(blob.digest)).cloned());
         }
         Ok(blobs)
@@ -359,6 +377,57 @@ mod tests {
             assert_eq!(found, expected.map(|(text, decision)| (Digest::of(text.as_bytes()), decision)).into());
             assert_eq!(merged.foreign.len(), 3);
         }
+    }
+
+    /// Manifests by their digests, as a store has them.
+    fn reading(texts: &[(MediaType, &str)]) -> (Vec<Descriptor>, impl Fn(&Descriptor) -> Result<Manifest> + use<>) {
+        let of = |(media_type, text): &(MediaType, &str)| Descriptor::of(media_type.clone(), text.as_bytes());
+        let parse = |(media_type, text): &(MediaType, &str)| Manifest::parse(media_type, text.as_bytes()).unwrap();
+        let known: HashMap<Digest, Manifest> = texts.iter().map(|one| (of(one).digest, parse(one))).collect();
+        let read = move |descriptor: &Descriptor| Ok(known[&descriptor.digest].clone());
+        (texts.iter().map(of).collect(), read)
+    }
+
+    /// Only what the manifest itself calls foreign may stay behind, whatever the record says of its digest.
+    #[test]
+    fn nothing_but_foreign_layers_is_skipped() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let entry =
+            |kind: &str, text: &str| format!(r#"{{"mediaType":"{kind}","digest":"{}","size":1}}"#, digest(text));
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let ordinary = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        // One digest is listed as a foreign layer and as an ordinary one.
+        let layers = [entry(foreign, "a"), entry(foreign, "both"), entry(ordinary, "both"), entry(ordinary, "c")];
+        let text = format!(r#"{{"config":{},"layers":[{}]}}"#, entry("x/config", "config"), layers.join(","));
+        let (descriptors, read) = reading(&[(MediaType::DOCKER_MANIFEST, &text)]);
+        let skipped = ["a", "both", "c", "config"].map(|text| (text, ForeignDecision::Skip));
+        let mut image = image(&skipped);
+        image.root = descriptors[0].clone();
+        image.foreign.iter_mut().for_each(|layer| layer.manifest = image.root.digest);
+        let needed: Vec<Digest> = image.needed(read).unwrap().iter().map(|blob| blob.digest).collect();
+        assert_eq!(needed, ["config", "both", "c"].map(digest));
+    }
+
+    /// An image is whole when all is there that its indexes list, but for what was left out on purpose.
+    #[test]
+    fn children_of_which_nothing_was_decided_are_refused() {
+        let child = r#"{"config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}}"#;
+        let of = Descriptor::of(MediaType::OCI_MANIFEST, child.as_bytes());
+        let index = format!(
+            r#"{{"manifests":[{{"mediaType":"{}","digest":"{}","size":{}}}]}}"#,
+            of.media_type, of.digest, of.size
+        );
+        let (descriptors, read) = reading(&[(MediaType::OCI_INDEX, &index), (MediaType::OCI_MANIFEST, child)]);
+        let mut image = image(&[]);
+        image.root = descriptors[0].clone();
+        let parent = image.root.digest;
+        let problem = image.needed(&read).unwrap_err().to_string();
+        assert!(problem.contains("nothing was decided"), "{problem}");
+        let left_out = LeftOut { descriptor: of.clone(), parent, platform: None, stub: false };
+        let sparse = Image { left_out: vec![left_out], ..image.clone() };
+        assert_eq!(sparse.needed(&read).unwrap(), []);
+        image.kept.push(Kept { descriptor: of, parent, platform: None, attests: None });
+        assert_eq!(image.needed(&read).unwrap().len(), 1);
     }
 
     #[test]
