@@ -27,9 +27,13 @@ pub(super) fn edit_layers(text: &[u8], edits: &BTreeMap<usize, LayerEdit>) -> Op
     })
 }
 
-/// An index whose children, by their place, have another digest and another size.
+/// An index whose children, by their place, have another digest and another size. `None` also where one of them is embedded
+/// (`data`): clients take that for the child, and it would be the old one.
 pub(super) fn edit_children(text: &[u8], edits: &BTreeMap<usize, (Digest, u64)>) -> Option<Vec<u8>> {
     edit_list(text, "manifests", edits, |child, (digest, size)| {
+        if value_of(child, "data").is_some() {
+            return None;
+        }
         set(&set(child, "digest", &quoted(&digest.to_string())?)?, "size", &size.to_string())
     })
 }
@@ -200,6 +204,14 @@ mod tests {
         let expected =
             text.replace(&format!("sha256:{HEX}"), &digest.to_string()).replace("\"size\": 1", "\"size\": 77");
         assert_eq!(String::from_utf8(edited).unwrap(), expected);
+    }
+
+    /// Clients take embedded content for the child: it would be the old one under a new digest.
+    #[test]
+    fn a_child_that_is_embedded_is_not_changed() {
+        let text = format!(r#"{{"manifests":[{{"digest":"sha256:{HEX}","d\u0061ta":"e30=","size":2}}]}}"#);
+        let edits = BTreeMap::from([(0, (Digest::of(b"other"), 77))]);
+        assert_eq!(edit_children(text.as_bytes(), &edits), None);
     }
 
     #[test]
