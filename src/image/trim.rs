@@ -126,6 +126,10 @@ impl Image {
     ///
     /// [`Kind::Verification`](crate::Kind::Verification) where something else comes out.
     pub fn remade(&self, read: impl Fn(&Descriptor) -> Result<Bytes>) -> Result<Vec<Made>> {
+        if let Err(why) = self.check_trimmed() {
+            let what = format!("{}@{}: {why}", self.repository, self.root.digest);
+            return Err(Error::verification(what).help("the plan was changed: plan again"));
+        }
         if self.trimmed.is_none() {
             return Ok(Vec::new());
         }
