@@ -291,6 +291,7 @@ impl Walk<'_> {
             let platform = platform_text(child.descriptor.platform.as_ref());
             if *keep || matches!(leave_out, LeaveOut::Nothing) {
                 let manifest = self.fetcher.required(&child.descriptor).await?;
+                refuse_disguised(&child, &manifest)?;
                 self.note_foreign(&child.descriptor, &manifest);
                 let attests = child.descriptor.attests();
                 kept.push(Kept { descriptor: child.descriptor, parent: child.parent, platform, attests });
@@ -346,4 +347,14 @@ impl Walk<'_> {
     fn note_foreign(&mut self, descriptor: &Descriptor, manifest: &Manifest) {
         self.foreign.extend(foreign::decide(&self.entry.foreign, descriptor, manifest));
     }
+}
+
+/// An index that is listed as something else was not opened, and would be carried without its children.
+fn refuse_disguised(child: &Child, manifest: &Manifest) -> Result<()> {
+    if child.is_index || manifest.children().is_empty() {
+        return Ok(());
+    }
+    let Descriptor { digest, media_type, .. } = &child.descriptor;
+    let what = format!("child {digest} is an index, and is listed as {media_type}");
+    Err(Error::verification(what).on(Side::Source).help(UNUSABLE))
 }

@@ -170,3 +170,22 @@ async fn nested_indexes_arrive_sparse_with_their_digests() {
         assert_eq!(there(Name::from(arm64.digest)), None, "a platform that was left out");
     }
 }
+
+/// What is listed without a type of an index is not opened: it would arrive without its children, and pass for whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_listed_as_something_else_is_refused() {
+    let (world, source) = (World::new(&[]).await, Source::empty().await);
+    let child = put(&source, &ARTIFACTS[0]);
+    let index = |children: Value| json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": children});
+    let inner = source.put(MediaType::OCI_INDEX, &index(json!([child])));
+    source.put(
+        MediaType::OCI_INDEX,
+        &index(json!([{"mediaType": "application/json", "digest": inner.digest, "size": inner.size}])),
+    );
+    world.write_spec("disguised", &source.at.address().to_string(), &["app"]);
+    let ran = world.run(&["pull", "disguised.yaml", "--output", "json"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["reports"][0]["complete"], 0, "{report}");
+    let problem = report["reports"][0]["failed"][0].to_string();
+    assert!(problem.contains("is listed as application/json"), "{problem}");
+}
