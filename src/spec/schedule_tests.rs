@@ -205,7 +205,7 @@ mod reference {
                 // Each minute that was left out, and this one.
                 let mut minute = shown;
                 while minute < clock {
-                    minute = minute + SignedDuration::from_mins(1);
+                    minute += SignedDuration::from_mins(1);
                     if fields.match_clock(&minute) {
                         return Some(time);
                     }
