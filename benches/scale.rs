@@ -161,7 +161,7 @@ fn synthesise(stream: usize, at: usize, tag: usize) -> Synthesised {
         json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config.0, "layers": layers}),
     );
     let platform: Platform = serde_json::from_value(json!({"os": "linux", "architecture": "amd64"})).unwrap();
-    let child = Descriptor { platform: Some(platform), ..manifest.0.clone() };
+    let child = Descriptor { platform: Some(Box::new(platform)), ..manifest.0.clone() };
     let index = document(
         MediaType::OCI_INDEX,
         json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [child]}),

@@ -192,7 +192,13 @@ impl Collected {
 
 impl From<Vec<Found>> for Needed {
     fn from(blobs: Vec<Found>) -> Self {
-        let mut needed = Needed::default();
+        // At once: of twenty thousand, growing step by step would hold them twice.
+        let count = blobs.len();
+        let mut needed = Needed {
+            work: Vec::with_capacity(count),
+            images: Vec::with_capacity(count),
+            elsewhere: Vec::with_capacity(count),
+        };
         for Found { media_type, digest, size, from, images, elsewhere } in blobs {
             needed.work.push(Work::whole(Descriptor::new(media_type, digest, size), from, Role::Blob));
             needed.images.push(images);

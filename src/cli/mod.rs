@@ -16,6 +16,7 @@ mod probe;
 mod progress;
 mod pull;
 mod replay;
+mod schedule;
 mod schema;
 mod serve;
 mod spec;
@@ -105,6 +106,8 @@ enum Command {
     /// Check specs, and show the schemas of what sealift reads and writes
     #[command(subcommand)]
     Spec(spec::SpecCommand),
+    /// Show when streams run next
+    Schedule(schedule::ScheduleArguments),
     /// Take a few images all the way, on this machine alone
     Demo(demo::DemoArguments),
     /// Write shell completions to standard output
@@ -154,6 +157,7 @@ async fn run(command: Command, output: Output) -> Result<Option<Kind>> {
         Command::Login(command) => login::run(command, output).await,
         Command::Key(command) => key::run(command, output),
         Command::Spec(command) => spec::run(command, output),
+        Command::Schedule(arguments) => schedule::run(&arguments, output),
         Command::Demo(arguments) => demo::run(arguments, output).await,
         Command::Completions(arguments) => completions::run(arguments, Arguments::command()),
     }

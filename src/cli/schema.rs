@@ -9,6 +9,7 @@ use super::login::LoginReport;
 use super::plan::Plans;
 use super::pull::PullReports;
 use super::replay::ReplayReports;
+use super::schedule::ScheduleReport;
 use super::spec::CheckReport;
 use super::verify::VerifyReports;
 use crate::bundle::Contents;
@@ -56,6 +57,8 @@ pub enum SchemaName {
     KeyReport,
     /// What `spec check --output json` prints.
     CheckReport,
+    /// What `schedule --output json` prints.
+    ScheduleReport,
     /// What `login check --output json` prints.
     LoginReport,
     /// What `client-config --output json` prints.
@@ -81,6 +84,7 @@ pub const SCHEMAS: &[(&str, SchemaName)] = &[
     ("demo-report", SchemaName::DemoReport),
     ("key-report", SchemaName::KeyReport),
     ("check-report", SchemaName::CheckReport),
+    ("schedule-report", SchemaName::ScheduleReport),
     ("login-report", SchemaName::LoginReport),
     ("client-config", SchemaName::ClientConfig),
 ];
@@ -111,6 +115,7 @@ impl SchemaName {
             SchemaName::DemoReport => of::<DemoReport>("demo-report", "sealift demo report"),
             SchemaName::KeyReport => of::<KeyReport>("key-report", "sealift key report"),
             SchemaName::CheckReport => of::<CheckReport>("check-report", "sealift spec check report"),
+            SchemaName::ScheduleReport => of::<ScheduleReport>("schedule-report", "sealift schedule report"),
             SchemaName::LoginReport => of::<LoginReport>("login-report", "sealift login check report"),
             SchemaName::ClientConfig => of::<ClientConfig>("client-config", "sealift client-config report"),
         }

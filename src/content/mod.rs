@@ -29,7 +29,7 @@ pub struct Work {
     /// Repositories, by preference, where a source that has repositories finds it.
     pub from: Vec<Repository>,
     /// The address outside of registries where it is fetched, instead of from a repository.
-    pub address: Option<LayerUrl>,
+    pub address: Option<Box<LayerUrl>>,
     /// How a target takes it.
     pub role: Role,
 }
@@ -43,7 +43,7 @@ impl Work {
 
     /// The blob `descriptor`, from an address outside of registries.
     pub fn at(address: LayerUrl, descriptor: Descriptor) -> Self {
-        Work { address: Some(address), ..Work::whole(descriptor, Vec::new(), Role::Blob) }
+        Work { address: Some(Box::new(address)), ..Work::whole(descriptor, Vec::new(), Role::Blob) }
     }
 }
 

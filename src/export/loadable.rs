@@ -210,7 +210,7 @@ impl Config {
     fn platform(&self, manifest: &Descriptor) -> Platform {
         let own = Platform::new(&self.os, &self.architecture, &self.variant);
         let agrees = |listed: &&Platform| self.os.is_empty() || listed.os == own.os;
-        manifest.platform.as_ref().filter(agrees).cloned().unwrap_or(own)
+        manifest.platform.as_deref().filter(agrees).cloned().unwrap_or(own)
     }
 }
 

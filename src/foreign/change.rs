@@ -132,7 +132,7 @@ async fn candidates(tree: &Tree, from: &Remote) -> Result<Vec<Candidate>> {
     for (at, node) in tree.nodes.iter().enumerate() {
         let Some(config) = node.image_config().filter(|_| node.descriptor.attests().is_none()) else { continue };
         let platform = match &node.descriptor.platform {
-            Some(platform) => Some(platform.clone()),
+            Some(platform) => Some((**platform).clone()),
             None => config_platform(&config_of(from, config).await?),
         };
         // An attestation that does not say of what.

@@ -171,7 +171,7 @@ impl Looking<'_> {
         image: &mut ListedImage,
     ) -> Result<()> {
         let elsewhere = |layer: &Descriptor| layer.media_type.is_foreign_layer() || !layer.urls.is_empty();
-        let mut platform = of.platform.clone();
+        let mut platform = of.platform.as_deref().cloned();
         if platform.is_none() && layers.iter().any(elsewhere) && config.media_type.is_image_config() {
             platform = self.place.config(config).await?.and_then(|bytes| config_platform(&bytes));
         }

@@ -21,7 +21,7 @@ pub struct Descriptor {
     pub size: u64,
     /// The platform of an index's child, normalised; absent where the index names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<Box<Platform>>,
     /// Where else the content may be had.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,

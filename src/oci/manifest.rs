@@ -209,7 +209,7 @@ impl RawDescriptor {
             media_type: self.media_type.as_deref().map_or(MediaType::OCTET_STREAM, MediaType::new),
             digest: self.digest,
             size: self.size,
-            platform: self.platform.and_then(RawPlatform::lower),
+            platform: self.platform.and_then(RawPlatform::lower).map(Box::new),
             urls: self.urls.unwrap_or_default(),
             annotations: texts(self.annotations),
             artifact_type: self.artifact_type,

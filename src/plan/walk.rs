@@ -196,7 +196,7 @@ impl Walk<'_> {
         let missing: Vec<String> =
             self.entry.platforms.iter().filter(|pattern| !has(pattern)).map(ToString::to_string).collect();
         // The children of an index of artifacts name no platform at all: it is taken whole, and none is missing.
-        let nameless = |child: &Child| child.descriptor.platform.as_ref().is_none_or(Platform::is_unknown);
+        let nameless = |child: &Child| child.descriptor.platform.as_deref().is_none_or(Platform::is_unknown);
         let artifacts = !self.children.is_empty() && self.children.iter().all(nameless);
         if !missing.is_empty() && !artifacts {
             self.missing(&format!("it has no {}; it has {}", missing.join(", "), self.offered()), notes)?;
@@ -288,7 +288,7 @@ impl Walk<'_> {
         let children = std::mem::take(&mut self.children);
         let (mut kept, mut left_out) = (Vec::new(), Vec::new());
         for (child, keep) in children.into_iter().zip(&selected) {
-            let platform = platform_text(child.descriptor.platform.as_ref());
+            let platform = platform_text(child.descriptor.platform.as_deref());
             if *keep || matches!(leave_out, LeaveOut::Nothing) {
                 let manifest = self.fetcher.required(&child.descriptor).await?;
                 refuse_disguised(&child, &manifest)?;

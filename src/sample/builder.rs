@@ -324,11 +324,11 @@ mod tests {
         let platform = windows.platform.clone().unwrap();
         assert_eq!((platform.os_version.as_str(), &platform.os_features[..]), ("10.0.17763.1", &["win32k".into()][..]));
         let config = image.parsed(&windows).unwrap().successors().next().unwrap().digest;
-        assert_eq!(config_platform(image.bytes(&config).unwrap()), windows.platform);
+        assert_eq!(config_platform(image.bytes(&config).unwrap()), windows.platform.as_deref().cloned());
         assert_eq!(image.referrers(&amd64.digest).len(), 1);
         let manifest = image.parsed(&amd64).unwrap();
         let config = manifest.successors().next().unwrap().digest;
-        assert_eq!(config_platform(image.bytes(&config).unwrap()), amd64.platform);
+        assert_eq!(config_platform(image.bytes(&config).unwrap()), amd64.platform.as_deref().cloned());
         let (tag, signature) = &image.tags[0];
         assert_eq!(*tag, Tag::cosign(&image.root.digest, "sig"));
         assert!(image.parsed(signature).is_some());

@@ -46,7 +46,7 @@ impl SampleImage {
             (&platform.os, &platform.architecture, &platform.variant)
                 == (&wanted.os, &wanted.architecture, &wanted.variant)
         };
-        self.children().into_iter().find(|child| child.platform.as_ref().is_some_and(named))
+        self.children().into_iter().find(|child| child.platform.as_deref().is_some_and(named))
     }
 
     /// The manifests among the contents whose subject is `subject`.

@@ -10,12 +10,20 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cron::TimeUnitSpec;
-use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::oci::Digest;
 
 /// How far ahead a next time is looked for. Between two 29ths of February lie at most eight years.
 const SEARCH_DAYS: usize = 366 * 8 + 1;
+
+/// How many changes of a zone's clock are looked at: more than any zone has in that time.
+const JUMPS_MAX: usize = 100;
+
+/// Shorter than what lies between two times.
+const MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The names of the days, as the `cron` crate and crontab(5) have them; Sunday is 0.
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
@@ -36,28 +44,56 @@ pub struct Schedule {
     pub cron: Cron,
     /// Where the clock hangs.
     pub timezone: TimeZone,
-    /// A random delay up to this, so that not everyone asks a registry at 02:00.
+    /// A delay up to this, so that not everyone asks a registry at 02:00.
     pub jitter: Duration,
     /// Whether one run is made at start where at least one was missed.
     pub catch_up: bool,
 }
 
 impl Schedule {
-    /// The first time after `now`, without jitter.
+    /// The first time after `now`, without the delay; `None` when none is to be found.
     ///
-    /// A time that spring leaves out happens an hour later; one that autumn repeats happens once, the
-    /// first time.
+    /// Where the clock jumps, the rules of crontab(5) hold. An expression whose hours begin with `*` goes by what the clock
+    /// shows: nothing in an hour that is left out, and every time in one that is repeated. Any other one runs once right
+    /// after the jump for all its times that were left out, and in a repeated hour the first time alone.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut civil = self.timezone.to_datetime(now);
-        loop {
-            civil = self.cron.next_civil(civil)?;
-            let time = self.timezone.to_ambiguous_zoned(civil).compatible().ok()?.timestamp();
-            // In the repeated hour the clock reads earlier than times that are over already.
-            if time > now {
+        let mut offset = self.timezone.to_offset(now);
+        let mut from = offset.to_datetime(now);
+        let began = self.timezone.preceding(now.checked_add(MOMENT).ok()?).next().map(|jump| jump.timestamp());
+        if let Some(began) = began.filter(|_| !self.cron.every_hour) {
+            // What the clock showed before it was put back is over.
+            let before = self.timezone.to_offset(began.checked_sub(MOMENT).ok()?);
+            from = from.max(just_before(before.to_datetime(began))?);
+        }
+        for jump in self.timezone.following(now).map(Some).chain([None]).take(JUMPS_MAX) {
+            let clock = self.cron.next_civil(from)?;
+            let Some(jump) = jump else { return offset.to_timestamp(clock).ok() };
+            let at = jump.timestamp();
+            if let Some(time) = offset.to_timestamp(clock).ok().filter(|&time| time < at) {
                 return Some(time);
             }
+            let (left, entered) = (offset.to_datetime(at), jump.offset().to_datetime(at));
+            if !self.cron.every_hour && left < entered && self.cron.next_civil(just_before(left)?)? < entered {
+                return Some(at);
+            }
+            from = just_before(if self.cron.every_hour { entered } else { left.max(entered) })?;
+            offset = jump.offset();
         }
+        None
     }
+
+    /// By how much every run of `stream` is put off, up to the jitter: always the same, so that the distance of two runs is
+    /// what was asked for.
+    pub fn delay(&self, stream: &str) -> Duration {
+        let hash = Digest::of(stream.as_bytes()).hex();
+        let number = hash.get(..15).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
+        // Jitter is below a day.
+        Duration::from_secs(number % self.jitter.as_secs().saturating_add(1))
+    }
+}
+
+fn just_before(clock: DateTime) -> Option<DateTime> {
+    clock.checked_sub(MOMENT).ok()
 }
 
 /// A cron expression of five fields that fires now and then.
@@ -67,6 +103,8 @@ pub struct Cron {
     fields: cron::Schedule,
     /// crontab(5): where both day fields are restricted (do not begin with `*`), either is enough.
     either_day: bool,
+    /// The hours begin with `*`.
+    every_hour: bool,
 }
 
 /// A text that is no cron expression.
@@ -147,7 +185,7 @@ impl FromStr for Cron {
         let whole = format!("0 {minute} {hour} {day} {month} {weekdays}");
         let parsed = whole.parse().map_err(|error: cron::error::Error| invalid(error.to_string()))?;
         let either_day = !day.starts_with('*') && !weekday.starts_with('*');
-        let cron = Cron { text: text.to_owned(), fields: parsed, either_day };
+        let cron = Cron { text: text.to_owned(), fields: parsed, either_day, every_hour: hour.starts_with('*') };
         // Any leap year will do as a start; the search is longer than their distance.
         match cron.next_civil(jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0)) {
             Some(_) => Ok(cron),

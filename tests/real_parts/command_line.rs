@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &["plan"],
     &["pull"],
     &["export"],
@@ -19,6 +19,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["foreign", "unmark"],
     &["spec", "check"],
     &["spec", "schema"],
+    &["schedule"],
     &["demo"],
     &["completions"],
 ];
@@ -78,12 +79,16 @@ async fn reports_keep_to_their_schemas() {
         (sides.source_of("team/gone"), "tags: {exact: [\"1\"]}; missingPlatform: skip"),
     ];
     machine.write("spec.yaml", &spec("reports", "linux/amd64", &images));
+    let timed =
+        spec("timed", "linux/amd64", &images[..1]).replace("images:", "schedule: {cron: 15 2 * * 1-5}\nimages:");
+    machine.write("timed.yaml", &timed);
     machine.json(&["key", "generate", "--out", "keys/exporter"]).await;
     let to = format!("{}/mirror", sides.target.host());
     let key = ["--key", "keys/exporter.pub", "--state", "state"];
     let export = ["export", "reports", "--store", "store", "--to", "drive", "--sign-key", "keys/exporter.key"];
-    let cases: [(&str, i32, Vec<&str>); 11] = [
+    let cases: [(&str, i32, Vec<&str>); 12] = [
         ("check-report", 0, vec!["spec", "check", "spec.yaml"]),
+        ("schedule-report", 0, vec!["schedule", "spec.yaml", "timed.yaml"]),
         ("plan", 3, vec!["plan", "spec.yaml", "--store", "store"]),
         ("pull-report", 3, vec!["pull", "spec.yaml", "--store", "store"]),
         ("key-report", 0, vec!["key", "generate", "--out", "keys/another"]),
