@@ -13,6 +13,9 @@ pub const ADDRESSES_MAX: usize = 100_000;
 /// The most bytes that all of them may have together: real ones have some 80 each.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// How many contents of one address are kept: from the second on nothing is answered there, and more say nothing new.
+const CONTENTS_MAX: usize = 2;
+
 /// The most `urls` that no server can answer for of which the texts are kept, and how much of each.
 const UNUSABLE_MAX: usize = 1_000;
 const UNUSABLE_SHOWN_MAX: usize = 200;
@@ -101,12 +104,14 @@ impl Addresses {
             self.bytes += length;
         }
         let there = self.found.entry(address).or_default();
+        let has_room = there.len() < CONTENTS_MAX;
         match there.iter_mut().find(|known| known.digest == content.digest) {
             Some(known) => {
                 known.carried |= content.carried;
                 known.repositories.extend(content.repositories);
             }
-            None => there.push(content),
+            None if has_room => there.push(content),
+            None => {}
         }
     }
 
@@ -121,7 +126,7 @@ impl Addresses {
     }
 
     /// Each address with what manifests say is to be had there. Usually that is one thing. Where a vendor put other bytes at an
-    /// old address, it is several, and no server can know which of them a client means.
+    /// old address, it is several, of which two are kept, and no server can know which of them a client means.
     pub fn iter(&self) -> impl Iterator<Item = (&Address, &[Content])> {
         self.found.iter().map(|(address, contents)| (address, contents.as_slice()))
     }
@@ -186,6 +191,18 @@ mod tests {
         addresses.add_manifest("x/new", &manifest(&[(url, b"new")]), |_| true);
         let (_, contents) = addresses.iter().next().unwrap();
         assert_eq!(contents.len(), 2);
+    }
+
+    /// A manifest may have ten thousand layers at one address: each is compared with those that are kept.
+    #[test]
+    fn one_address_for_very_many_layers_costs_no_more_than_for_two() {
+        let mut addresses = Addresses::default();
+        for at in 0..1000 {
+            let layer = Descriptor::of(MediaType::OCI_LAYER_GZIP, &u32::to_be_bytes(at));
+            addresses.add("x/y", "https://a.example/current", &layer, true);
+        }
+        let kept: Vec<usize> = addresses.iter().map(|(_, contents)| contents.len()).collect();
+        assert_eq!((kept, addresses.beyond()), (vec![CONTENTS_MAX], 0));
     }
 
     #[test]
