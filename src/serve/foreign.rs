@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::path::{self, Endpoint};
 use super::server::{Server, header, with};
 use super::{blobs, empty};
 use crate::image::{Address, AddressContent, Addresses, decoded, host_key};
@@ -94,11 +95,25 @@ pub(super) async fn answer(server: &Server, parts: &Parts) -> Option<Response> {
     }?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let of_registry = target == REGISTRY || target.starts_with("/v2/") || target.starts_with("/v2?");
-    match server.foreign.find(&host, target)? {
+    let found = server.foreign.find(&host, target)?;
+    if is_of_registry(parts.uri.path(), found) {
+        return None;
+    }
+    match found {
         Some(Found::Content(digest, size)) => content(server, digest, size, parts).await,
         Some(Found::Doubtful) => Some(not_here()),
         None if of_registry => None,
         None => Some(not_here()),
+    }
+}
+
+/// Whether a registry speaks for itself at `path`. Its name may be that of a host in a url, and whoever made one image wrote its
+/// urls: they must not say which tags and manifests there are, nor what is in the blobs of others. A blob's path says itself what
+/// has to be there, so a url that keeps to that is answered like any other.
+fn is_of_registry(path: &str, found: Option<Found>) -> bool {
+    match (path::parse(path), found) {
+        (Ok(Endpoint::Blob(_, named)), Some(Found::Content(digest, _))) => named != digest,
+        (endpoint, _) => endpoint.is_ok(),
     }
 }
 

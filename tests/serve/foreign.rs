@@ -16,7 +16,7 @@ const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+g
 const ORDINARY: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// The layers of the vendor: type, address, bytes.
-const LAYERS: [(&str, &str, &[u8]); 7] = [
+const LAYERS: [(&str, &str, &[u8]); 12] = [
     (FOREIGN, "https://a.example/layer", b"of host a"),
     (FOREIGN, "https://x.b.example/layer", b"of another host"),
     (ORDINARY, "https://a.example/layer?id=1", b"with a query"),
@@ -24,7 +24,16 @@ const LAYERS: [(&str, &str, &[u8]); 7] = [
     (FOREIGN, "https://a.example/v2/windows/blobs/x", b"as a registry has it"),
     (FOREIGN, "https://a.example/current", b"old"),
     (FOREIGN, "https://a.example/current", b"new"),
+    (FOREIGN, BLOB_URL, b"as a registry names it"),
+    (FOREIGN, "https://a.example/v2/app/manifests/0", b"no manifest"),
+    (FOREIGN, "https://a.example/v2/app/%74ags/list", b"no list"),
+    (FOREIGN, "https://a.example/v2/app/manifests/1", b"one thing"),
+    (FOREIGN, "https://a.example/v2/app/manifests/1", b"and another"),
 ];
+
+/// The path names the digest of what is there.
+const BLOB_URL: &str =
+    "https://a.example/v2/windows/blobs/sha256:95f5241cfd38d4efa8fc61847c6081c1fc9517c2bff6040361c72d4354760ede";
 
 struct Vendor {
     running: Running,
@@ -83,6 +92,7 @@ async fn every_url_has_its_own_bytes() {
         // As containerd writes it.
         ("a.example", "/with%20space/a/b", 3),
         ("a.example", "/v2/windows/blobs/x", 4),
+        ("a.example", BLOB_URL.trim_start_matches("https://a.example"), 7),
     ] {
         let (_, _, bytes) = LAYERS[at];
         let answer = vendor.get(host, target).await;
@@ -135,6 +145,21 @@ async fn anything_else_is_a_quick_404_without_a_body() {
     // A registry may have the name of a host that urls name.
     assert_eq!(vendor.get("a.example", "/v2/app/manifests/0").await.status, 200);
     assert_eq!(vendor.get("a.example", "/v2/gone/manifests/0").await.status, 404);
+}
+
+/// Whoever made one image must not say what another one is, also where a registry has the name of a host in a url.
+#[tokio::test]
+async fn no_url_stands_in_for_what_a_registry_says_itself() {
+    let vendor = Vendor::start(None).await;
+    for tag in [0, 1] {
+        let path = format!("/v2/app/manifests/{tag}");
+        for method in ["GET", "HEAD"] {
+            let answer = vendor.send(method, "a.example", &path, &[]).await;
+            assert_eq!((answer.status, answer.header("content-type")), (200, OCI_MANIFEST), "{method} {path}");
+        }
+    }
+    let tags = vendor.get("a.example", "/v2/app/tags/list").await;
+    assert!(tags.body.starts_with(b"{"), "{:?}", tags.body);
 }
 
 #[tokio::test]
