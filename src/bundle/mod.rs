@@ -17,7 +17,7 @@ pub use contents::{
     Baseline, BlobEntry, Contents, Extent, FileEntry, InVolume, Producer, TYPE, TagsByImage, VERSION, VolumeEntry,
 };
 pub use layout::{Packing, Placed, VOLUME_SIZE_DEFAULT, VOLUME_SIZE_MIN, pack};
-pub(crate) use plain::open_plain;
+pub(crate) use plain::{open_plain, read_plain};
 pub use reader::{BundleReader, group_folders};
 pub use signature::{PublicKey, SigningKey, generate_key};
 pub use texts::{readme, sums};

@@ -20,18 +20,20 @@ pub(crate) fn open_plain(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file whole, at most `limit` bytes.
+/// Reads a regular file whole; of one that is longer than `limit`, one byte more than that, by which it is known.
+pub(crate) fn read_plain(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file of a bundle whole, at most `limit` bytes.
 pub(super) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let bad = |what: String| Error::verification(what).on(Side::Bundle).help(WRITE_AGAIN);
     if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
         return Err(bad(format!("{} is no regular file", path.display())));
     }
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read()
+    let bytes = read_plain(path, limit)
         .map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::new(Kind::Missing, format!("{} is missing", path.display())).help(
                 "copy the whole folder again from the drive that it came on, or have it exported to this drive again",

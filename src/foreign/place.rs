@@ -1,24 +1,17 @@
 //! [`Place`]: where images are looked at.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::bundle::{BUNDLE_JSON, BundleReader, open_plain};
+use crate::bundle::{BUNDLE_JSON, BundleReader, read_plain};
 use crate::content::read_limited;
 use crate::error::{Context, Error, Kind, Result, Side};
-use crate::image::{INDEX_JSON_PATH, OCI_LAYOUT_PATH};
-use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, MANIFEST_SIZE_MAX, Name, Reference, json};
+use crate::image::{INDEX_JSON_MAX, INDEX_JSON_PATH, OCI_LAYOUT_PATH, names_of_index};
+use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, MANIFEST_SIZE_MAX, Name, Reference};
 use crate::registry::Remote;
-
-/// The largest `index.json` that is read: some hundred thousand tags.
-const INDEX_JSON_MAX: u64 = 64 * 1024 * 1024;
-
-/// Annotations under which names stand in `index.json`, the fullest first.
-const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// What holds images.
 pub enum Place {
@@ -46,11 +39,6 @@ pub enum Medium {
 pub(super) struct Root {
     pub names: Vec<String>,
     pub descriptor: Descriptor,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
 }
 
 impl Place {
@@ -203,10 +191,7 @@ fn named_in(folder: &Path) -> Result<Vec<(Option<String>, Descriptor)>> {
         _ => Error::from(error),
     });
     let bytes = bytes.while_(attempt).on(Side::Layout)?;
-    let index: Index =
-        json::parse(&bytes).map_err(|why| Error::verification(why).while_(attempt()).on(Side::Layout))?;
-    let name = |entry: &Descriptor| NAMES.iter().find_map(|name| entry.annotations.get(*name)).cloned();
-    Ok(index.manifests.into_iter().map(|entry| (name(&entry), entry)).collect())
+    names_of_index(&bytes).map_err(|why| Error::verification(why).while_(attempt()).on(Side::Layout))
 }
 
 fn read_blob(folder: &Path, descriptor: &Descriptor) -> Result<Option<Bytes>> {
@@ -224,8 +209,7 @@ fn read_blob(folder: &Path, descriptor: &Descriptor) -> Result<Option<Bytes>> {
 
 /// Reads a regular file whole, at most `limit` bytes.
 fn read_file(path: &Path, limit: u64) -> std::io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let bytes = read_plain(path, limit)?;
     match bytes.len() as u64 > limit {
         true => Err(std::io::Error::other(format!("it has more than {limit} bytes"))),
         false => Ok(bytes.into()),

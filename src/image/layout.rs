@@ -1,7 +1,5 @@
 //! The two files that make a folder of blobs an OCI image layout (OCI image specification, `image-layout.md`).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -15,6 +13,27 @@ pub const INDEX_JSON_PATH: &str = "index.json";
 
 /// What `oci-layout` holds.
 pub const OCI_LAYOUT: &[u8] = b"{\"imageLayoutVersion\":\"1.0.0\"}\n";
+
+/// The largest `index.json` that is read: some hundred thousand tags.
+pub const INDEX_JSON_MAX: u64 = 64 * 1024 * 1024;
+
+/// Annotations under which names stand in `index.json`, the fullest first.
+const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+
+/// What an `index.json` of whatever origin lists, with the name of each, which may be anything.
+///
+/// # Errors
+///
+/// Why it is none.
+pub fn names_of_index(bytes: &[u8]) -> Result<Vec<(Option<String>, Descriptor)>, String> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Vec<Descriptor>,
+    }
+    let Index { manifests } = json::parse(bytes)?;
+    let name = |entry: &Descriptor| NAMES.iter().find_map(|name| entry.annotations.get(*name)).cloned();
+    Ok(manifests.into_iter().map(|entry| (name(&entry), entry)).collect())
+}
 
 /// A tag and what it points to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -62,10 +81,7 @@ pub fn index_entries(references: &[Named]) -> Result<String> {
 
 fn index_entry(reference: &Named) -> Descriptor {
     let name = format!("{}:{}", reference.name, reference.tag);
-    let annotations = BTreeMap::from([
-        ("io.containerd.image.name".to_owned(), name.clone()),
-        ("org.opencontainers.image.ref.name".to_owned(), name),
-    ]);
+    let annotations = NAMES.map(|key| (key.to_owned(), name.clone())).into();
     let Descriptor { media_type, digest, size, .. } = reference.descriptor.clone();
     Descriptor { annotations, ..Descriptor::new(media_type, digest, size) }
 }

@@ -20,8 +20,8 @@ pub use address::{ADDRESS_MAX, Address, decoded, host_key};
 pub use addresses::{ADDRESSES_MAX, Addresses, Content as AddressContent};
 pub use bundle_name::BundleName;
 pub use layout::{
-    INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH, index_entries,
-    index_json,
+    INDEX_JSON_AROUND, INDEX_JSON_BETWEEN, INDEX_JSON_MAX, INDEX_JSON_PATH, Named, OCI_LAYOUT, OCI_LAYOUT_PATH,
+    index_entries, index_json, names_of_index,
 };
 pub use trim::{Compared, Made, Trimmed, TrimmedIndex, compare};
 pub use witness::{WITNESS_TYPE, Witness};
@@ -197,6 +197,21 @@ impl ForeignLayer {
 }
 
 impl Image {
+    /// The image at `root`, of which nothing else was decided yet.
+    pub fn new(repository: impl Into<String>, root: Descriptor, mode: IndexMode) -> Self {
+        Image {
+            repository: repository.into(),
+            root,
+            mode,
+            kept: Vec::new(),
+            left_out: Vec::new(),
+            signatures: Vec::new(),
+            absent: Vec::new(),
+            foreign: Vec::new(),
+            trimmed: None,
+        }
+    }
+
     /// Every manifest whose bytes come along, with what it is for: stubs, then kept children before the
     /// indexes that list them, then the root, then signatures; each after what it needs.
     pub fn manifests(&self) -> Vec<(&Descriptor, Part)> {
@@ -349,17 +364,8 @@ mod tests {
             acknowledge: None,
             unavailable: false,
         };
-        Image {
-            repository: "r.example/a".into(),
-            root: of("manifest"),
-            mode: IndexMode::Full,
-            kept: Vec::new(),
-            left_out: Vec::new(),
-            signatures: Vec::new(),
-            absent: Vec::new(),
-            trimmed: None,
-            foreign: foreign.iter().map(layer).collect(),
-        }
+        let foreign = foreign.iter().map(layer).collect();
+        Image { foreign, ..Image::new("r.example/a", of("manifest"), IndexMode::Full) }
     }
 
     /// Two entries of a spec may say different things of one image: what one of them wants comes along.

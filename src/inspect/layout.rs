@@ -1,20 +1,15 @@
 //! [`Layout`]: an OCI image layout that anybody may have made, read with nothing but the file system.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use super::place::Found;
-use crate::bundle::open_plain;
+use crate::bundle::read_plain;
 use crate::error::{Context, Error, Result, Side};
-use crate::image::{INDEX_JSON_PATH, OCI_LAYOUT_PATH, Signature, SignatureForm};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Tag, json};
-
-/// The largest `index.json` that is read: some hundred thousand tags.
-const INDEX_JSON_MAX: u64 = 64 * 1024 * 1024;
+use crate::image::{INDEX_JSON_MAX, INDEX_JSON_PATH, OCI_LAYOUT_PATH, Signature, SignatureForm, names_of_index};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Tag};
 
 /// Files of more bytes are not looked into for what they refer to: manifests of referrers have some kilobytes.
 const REFERRER_SIZE_MAX: u64 = 256 * 1024;
@@ -23,19 +18,11 @@ const REFERRER_SIZE_MAX: u64 = 256 * 1024;
 const FILES_MAX: usize = 100_000;
 const FILES_SIZE_MAX: u64 = 1 << 30;
 
-/// Annotations under which names stand in `index.json`, the fullest first.
-const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-
 /// An OCI image layout.
 pub struct Layout {
     root: PathBuf,
     named: Vec<(Option<String>, Descriptor)>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
 }
 
 impl Layout {
@@ -49,10 +36,8 @@ impl Layout {
         let path = root.join(INDEX_JSON_PATH);
         let attempt = || format!("read {}", path.display());
         let bytes = read_file(&path, INDEX_JSON_MAX).while_(attempt).on(Side::Layout)?;
-        let index: Index =
-            json::parse(&bytes).map_err(|why| Error::verification(why).while_(attempt()).on(Side::Layout))?;
-        let name = |entry: &Descriptor| NAMES.iter().find_map(|name| entry.annotations.get(*name)).cloned();
-        let named = index.manifests.into_iter().map(|entry| (name(&entry), entry)).collect();
+        let named =
+            names_of_index(&bytes).map_err(|why| Error::verification(why).while_(attempt()).on(Side::Layout))?;
         let mut layout = Layout { root: root.to_owned(), named, referrers: HashMap::new() };
         layout.find_referrers().on(Side::Layout).while_(|| format!("look into {}", root.join("blobs").display()))?;
         Ok(layout)
@@ -117,7 +102,7 @@ impl Layout {
             form: SignatureForm::Referrer,
             tag: None,
         });
-        let tags = ["sig", "att", "sbom"].map(|suffix| Tag::cosign(subject, suffix));
+        let tags = Tag::COSIGN_SUFFIXES.map(|suffix| Tag::cosign(subject, suffix));
         let tagged = self.named.iter().filter_map(|(name, descriptor)| {
             let (_, named) = split(name.as_deref());
             let tag = tags.iter().find(|tag| named.as_deref() == Some(tag.as_str()))?;
@@ -154,8 +139,7 @@ fn split(name: Option<&str>) -> (Option<String>, Option<String>) {
 
 /// Reads a regular file whole, at most `limit` bytes.
 fn read_file(path: &Path, limit: u64) -> Result<Bytes> {
-    let mut bytes = Vec::new();
-    open_plain(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    let bytes = read_plain(path, limit)?;
     match bytes.len() as u64 > limit {
         true => Err(Error::verification(format!("it has more than {limit} bytes"))),
         false => Ok(bytes.into()),

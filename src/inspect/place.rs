@@ -15,9 +15,6 @@ use crate::oci::{CONFIG_SIZE_MAX, Descriptor, Digest, MANIFEST_SIZE_MAX, Manifes
 use crate::registry::Remote;
 use crate::store::Store;
 
-/// The suffixes of the tags that cosign makes of a digest.
-const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
-
 /// Where images are looked at.
 pub enum Place {
     /// A repository of a registry, and the name of a manifest in it.
@@ -142,9 +139,10 @@ impl StorePlace {
         tags.sort_by(|(a, _), (b, _)| a.cmp(b));
         for ((repository, _), (descriptor, tags)) in tags {
             let subject = self.store.manifest(&descriptor).ok().and_then(|manifest| manifest.subject);
-            let (derived, tags): (Vec<Tag>, Vec<Tag>) = tags.into_iter().partition(|tag| cosign_subject(tag).is_some());
+            let (derived, tags): (Vec<Tag>, Vec<Tag>) =
+                tags.into_iter().partition(|tag| tag.cosign_subject().is_some());
             let by_tag = derived.into_iter().filter_map(|tag| {
-                let subject = cosign_subject(&tag)?;
+                let subject = tag.cosign_subject()?;
                 Some(Signature {
                     descriptor: descriptor.clone(),
                     subject,
@@ -168,13 +166,6 @@ impl StorePlace {
         }
         Ok(())
     }
-}
-
-/// The digest of which cosign made a tag.
-fn cosign_subject(tag: &Tag) -> Option<Digest> {
-    let (name, suffix) = tag.as_str().rsplit_once('.')?;
-    let (algorithm, hex) = name.split_once('-')?;
-    COSIGN_SUFFIXES.contains(&suffix).then(|| format!("{algorithm}:{hex}").parse().ok()).flatten()
 }
 
 fn texts(tags: &[Tag]) -> Vec<String> {
@@ -332,7 +323,7 @@ async fn in_registry(remote: &Remote, name: &Name) -> Result<Found> {
 
 async fn of_registry(remote: &Remote, subject: &Digest) -> Result<Vec<Signature>> {
     let mut signatures = Vec::new();
-    for suffix in COSIGN_SUFFIXES {
+    for suffix in Tag::COSIGN_SUFFIXES {
         let tag = Tag::cosign(subject, suffix);
         let found = remote.head_manifest(&Name::from(tag.clone())).await?;
         signatures.extend(found.filter(|found| found.media_type.is_image_manifest()).map(|descriptor| Signature {

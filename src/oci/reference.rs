@@ -254,10 +254,20 @@ impl Tag {
         Tag(format!("{}-{encoded}", subject.algorithm()))
     }
 
+    /// Of what cosign 1 and 2 make tags: signatures, attestations, bills of materials.
+    pub const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+
     /// The tag under which cosign 1 and 2 keep signatures (`sig`), attestations (`att`) or bills of
     /// materials (`sbom`) of `subject`.
     pub fn cosign(subject: &Digest, suffix: &'static str) -> Self {
         Tag(format!("{}-{}.{suffix}", subject.algorithm(), subject.hex()))
+    }
+
+    /// The subject of which cosign made this tag; `None` for any other tag.
+    pub fn cosign_subject(&self) -> Option<Digest> {
+        let (name, suffix) = self.0.rsplit_once('.')?;
+        let (algorithm, hex) = name.split_once('-')?;
+        Self::COSIGN_SUFFIXES.contains(&suffix).then(|| format!("{algorithm}:{hex}").parse().ok()).flatten()
     }
 
     /// The tag that protects `manifest`, which has no other, from what removes untagged manifests. Always the same for one

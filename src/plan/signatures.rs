@@ -20,9 +20,6 @@ pub(super) const SIGNATURES_MAX: usize = 1_000;
 /// Subjects that are asked about at the same time.
 const SUBJECTS_AT_ONCE: usize = 4;
 
-/// The tags that cosign 1 and 2 make.
-const COSIGN_SUFFIXES: [(&str, &str); 3] = [("sig", "cosign.sig"), ("att", "cosign.att"), ("sbom", "cosign.sbom")];
-
 /// Finds the signatures of `image` and records which forms were absent.
 pub(super) async fn collect(fetcher: &Fetcher, image: &mut Image, notes: &mut Vec<String>) -> Result<()> {
     let mut subjects: Vec<Digest> = vec![image.root.digest];
@@ -81,7 +78,7 @@ impl Spoken {
 }
 
 async fn of_subject(fetcher: &Fetcher, subject: Digest) -> Result<Spoken> {
-    let tags = COSIGN_SUFFIXES.map(|(suffix, form)| by_tag(fetcher, subject, suffix, form));
+    let tags = Tag::COSIGN_SUFFIXES.map(|suffix| by_tag(fetcher, subject, suffix));
     let (by_tags, referrers) = future::try_join(future::try_join_all(tags), by_referrers(fetcher, subject)).await?;
     let mut spoken = Spoken::new(subject);
     for one in by_tags.into_iter().chain([referrers]) {
@@ -93,11 +90,11 @@ async fn of_subject(fetcher: &Fetcher, subject: Digest) -> Result<Spoken> {
 }
 
 /// What cosign left under a tag that it made of the subject.
-async fn by_tag(fetcher: &Fetcher, subject: Digest, suffix: &'static str, form: &str) -> Result<Spoken> {
+async fn by_tag(fetcher: &Fetcher, subject: Digest, suffix: &'static str) -> Result<Spoken> {
     let mut spoken = Spoken::new(subject);
     let tag = Tag::cosign(&subject, suffix);
     match fetcher.head(&Name::from(tag.clone())).await? {
-        None => spoken.absent.push(form.to_owned()),
+        None => spoken.absent.push(format!("cosign.{suffix}")),
         Some(descriptor) if !descriptor.media_type.is_image_manifest() => {
             spoken.notes.push(format!("the tag {tag} holds a {}, which is not carried", descriptor.media_type));
         }
