@@ -30,17 +30,7 @@ impl Shelf {
 
     /// A decision about the index at `root` that keeps what `keep` says of each child, by its architecture.
     fn decide(&self, root: &Descriptor, keep: &[&str]) -> Image {
-        let mut image = Image {
-            repository: "registry.example/app".into(),
-            root: root.clone(),
-            mode: IndexMode::Trim,
-            kept: Vec::new(),
-            left_out: Vec::new(),
-            signatures: Vec::new(),
-            absent: Vec::new(),
-            foreign: Vec::new(),
-            trimmed: None,
-        };
+        let mut image = Image::new("registry.example/app", root.clone(), IndexMode::Trim);
         self.list(root, keep, &mut image);
         image
     }

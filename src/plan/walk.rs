@@ -86,17 +86,9 @@ impl Walk<'_> {
     }
 
     fn image(&mut self, root: Descriptor, mode: IndexMode) -> Image {
-        Image {
-            repository: self.entry.source.to_string(),
-            root: Descriptor { platform: None, annotations: Default::default(), ..root },
-            mode,
-            kept: Vec::new(),
-            left_out: Vec::new(),
-            signatures: Vec::new(),
-            absent: Vec::new(),
-            foreign: std::mem::take(&mut self.foreign),
-            trimmed: None,
-        }
+        let root = Descriptor { platform: None, annotations: Default::default(), ..root };
+        let foreign = std::mem::take(&mut self.foreign);
+        Image { foreign, ..Image::new(self.entry.source.to_string(), root, mode) }
     }
 
     /// Lists all children, those of nested indexes too, in the order of the documents: an index before its children.

@@ -129,17 +129,8 @@ mod tests {
     fn image(sample: &SampleImage) -> Image {
         let subject = sample.root.digest;
         let signature = |descriptor| Signature { descriptor, subject, form: SignatureForm::Referrer, tag: None };
-        Image {
-            repository: "registry.example/app".to_owned(),
-            root: sample.root.clone(),
-            mode: IndexMode::Full,
-            kept: Vec::new(),
-            left_out: Vec::new(),
-            signatures: sample.referrers(&subject).into_iter().map(signature).collect(),
-            absent: Vec::new(),
-            foreign: Vec::new(),
-            trimmed: None,
-        }
+        let signatures = sample.referrers(&subject).into_iter().map(signature).collect();
+        Image { signatures, ..Image::new("registry.example/app", sample.root.clone(), IndexMode::Full) }
     }
 
     #[test]

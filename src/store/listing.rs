@@ -110,17 +110,7 @@ mod tests {
         fn run(&self, stream: &str, root: &str) -> (Run, Vec<Named>) {
             let root = Descriptor::new(MediaType::OCI_MANIFEST, Digest::of(root.as_bytes()), 7);
             let repository = format!("registry.example/{stream}");
-            let image = Image {
-                repository: repository.clone(),
-                root,
-                mode: IndexMode::Full,
-                kept: Vec::new(),
-                left_out: Vec::new(),
-                signatures: Vec::new(),
-                absent: Vec::new(),
-                foreign: Vec::new(),
-                trimmed: None,
-            };
+            let image = Image::new(repository.clone(), root, IndexMode::Full);
             let tags = vec!["1".parse().unwrap()];
             let references = image.named(&tags).unwrap();
             let image = self.store.put_image(&image).unwrap();

@@ -79,17 +79,7 @@ pub(super) fn contradiction(one: &Descriptor, other: &Descriptor) -> Option<Stri
 /// A child whose manifest or config is not here is taken for one that was left out: indexes are sparse, and the manifests
 /// of left-out children may be here for registries that want them.
 pub(super) fn image(folder: &Folder, root: Descriptor) -> Result<(Image, Option<String>)> {
-    let mut image = Image {
-        repository: String::new(),
-        mode: IndexMode::Sparse,
-        kept: Vec::new(),
-        left_out: Vec::new(),
-        signatures: Vec::new(),
-        absent: Vec::new(),
-        foreign: Vec::new(),
-        trimmed: None,
-        root: root.clone(),
-    };
+    let mut image = Image::new("", root.clone(), IndexMode::Sparse);
     let (mut seen, mut problem) = (HashMap::from([(root.digest, root.clone())]), None);
     let mut open = vec![(root, 0)];
     while let Some((next, depth)) = open.pop() {
